@@ -1,0 +1,329 @@
+//! What a session hears from its driver and says to it. Every transport maps its own wire onto these words.
+//!
+//! The driver keeps what needs a clock, a socket or a codec: it decodes audio to mono 16 kHz, forwards it to the engine
+//! as `Request::Audio`, runs the voice-activity detector, and encodes [`ServerEvent::Audio`]. The session decides
+//! everything else.
+
+use causerie_model_api::{
+    Event, FinishReason, InputSamples, Item, Modality, OutputSamples, Request, Sampling, Scheduling, Thinking,
+    ToolCall, ToolDeclaration, TurnId, Usage,
+};
+use causerie_units::MediaTime;
+
+/// What a client asks for when it opens a conversation, free of any wire format.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setup {
+    /// As the client wrote it, with or without `models/`.
+    pub model: String,
+    /// Text of the system instruction; empty for the engine's own.
+    pub system_instruction: String,
+    /// Functions of the client.
+    pub tools: Vec<ToolDeclaration>,
+    /// As the client wrote it; `None` for the default voice.
+    pub voice: Option<String>,
+    /// BCP-47 tag as the client wrote it.
+    pub language: Option<String>,
+    /// Speed of speech, 1.0 for the voice's own.
+    pub speaking_rate: f32,
+    /// What replies are made of.
+    pub modality: Modality,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Cap on the tokens of one reply.
+    pub max_output_tokens: Option<u32>,
+    /// How much is thought.
+    pub thinking: Thinking,
+    /// Voice-activity detection.
+    pub detection: Detection,
+    /// Whether speech of the user may stop a reply.
+    pub interruption: bool,
+    /// Whether a turn is all input since the last one, not only what the detector took for speech.
+    pub covers_all_input: bool,
+    /// Whether transcripts of the user are sent.
+    pub input_transcription: bool,
+    /// Whether transcripts of replies are sent.
+    pub output_transcription: bool,
+    /// Whether the whole interim transcript is sent too (our own field).
+    pub interim_transcription: bool,
+    /// What was said before.
+    pub history: Vec<Item>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            model: "default".into(),
+            system_instruction: String::new(),
+            tools: Vec::new(),
+            voice: None,
+            language: None,
+            speaking_rate: 1.0,
+            modality: Modality::Audio,
+            sampling: Sampling::default(),
+            max_output_tokens: None,
+            thinking: Thinking::default(),
+            detection: Detection::default(),
+            interruption: true,
+            covers_all_input: false,
+            input_transcription: false,
+            output_transcription: false,
+            interim_transcription: false,
+            history: Vec::new(),
+        }
+    }
+}
+
+/// Automatic activity detection as asked for; `None` is our default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detection {
+    /// The client marks activity itself.
+    pub disabled: bool,
+    /// How readily speech is taken to begin.
+    pub start_sensitivity: Sensitivity,
+    /// How readily speech is taken to end.
+    pub end_sensitivity: Sensitivity,
+    /// Speech needed before a start counts (the Live API's `prefix_padding_ms`).
+    pub start_confirm_ms: Option<u32>,
+    /// Silence needed before an end counts.
+    pub silence_duration_ms: Option<u32>,
+}
+
+/// A detector's readiness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sensitivity {
+    /// The default: sooner.
+    #[default]
+    High,
+    /// Later and surer.
+    Low,
+}
+
+/// Into the session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// One window of the detector: `probability` of speech in input samples `from..to`. Windows are contiguous.
+    Voice {
+        /// 0 to 1.
+        probability: f32,
+        /// First sample.
+        from: InputSamples,
+        /// One past the last.
+        to: InputSamples,
+    },
+    /// All audio up to here has gone to the engine (sent with every piece, also while detection is off).
+    Received {
+        /// One past the last sample.
+        until: InputSamples,
+    },
+    /// The microphone is off for now.
+    AudioStreamEnd,
+    /// Push to talk: pressed.
+    ActivityStart,
+    /// Push to talk: released.
+    ActivityEnd,
+    /// Text typed while the stream runs; a turn of its own.
+    RealtimeText(String),
+    /// Items for the history; with `turn_complete` they are answered.
+    ClientContent {
+        /// Oldest first.
+        items: Vec<Item>,
+        /// Reply now.
+        turn_complete: bool,
+    },
+    /// Results of tools.
+    ToolResponse(Vec<ToolResponse>),
+    /// The client reports what its listener has heard of the reply being played.
+    Played {
+        /// Position in the turn's speech.
+        until: OutputSamples,
+    },
+    /// The client wants the reply stopped.
+    CancelReply,
+    /// From the engine.
+    Engine(Event),
+    /// The client will send nothing more: finish what is owed, then close.
+    HalfClose,
+    /// The deadline that was asked for has come (or any other moment: it is harmless).
+    Tick,
+}
+
+/// The result of a function run by the client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolResponse {
+    /// Identity of the call.
+    pub id: String,
+    /// Its function.
+    pub name: String,
+    /// JSON text.
+    pub response: String,
+    /// When to speak about it.
+    pub scheduling: Scheduling,
+    /// More will follow.
+    pub will_continue: bool,
+}
+
+/// Out of the session. Drain with `poll_output` until [`Output::Wait`] or [`Output::Close`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// For the engine.
+    Engine(Request),
+    /// For the client.
+    Client(ServerEvent),
+    /// Nothing more until an input or this time.
+    Wait(MediaTime),
+    /// The conversation is over. After this nothing follows.
+    Close(Result<(), Problem>),
+}
+
+/// What the client is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServerEvent {
+    /// The setup is valid; the client may send.
+    SetupComplete(Opened),
+    /// Speech of the reply, due now.
+    Audio {
+        /// The turn.
+        turn: TurnId,
+        /// Position in the turn's speech.
+        start: OutputSamples,
+        /// Mono samples at [`causerie_model_api::OUTPUT_RATE`].
+        pcm: Vec<f32>,
+    },
+    /// Text of the reply, when the modality is text.
+    Text {
+        /// To be appended.
+        delta: String,
+    },
+    /// Thought, when asked for.
+    Thought {
+        /// To be appended.
+        delta: String,
+    },
+    /// The stable transcript of the user grew by this.
+    InputTranscription {
+        /// To be appended.
+        text: String,
+        /// This was the last piece of the utterance.
+        finished: bool,
+    },
+    /// The whole interim transcript of the user, replacing the one before.
+    InterimTranscription {
+        /// Stable and unstable part.
+        text: String,
+    },
+    /// The transcript of the reply's speech grew by this.
+    OutputTranscription {
+        /// To be appended.
+        text: String,
+    },
+    /// Speech of the user began.
+    SpeechStarted {
+        /// Position in the input.
+        at: InputSamples,
+    },
+    /// Speech of the user ended.
+    SpeechStopped {
+        /// Position in the input.
+        at: InputSamples,
+    },
+    /// Functions are to be run by the client.
+    ToolCall(Vec<ToolCall>),
+    /// These calls are not wanted any more.
+    ToolCallCancellation(Vec<String>),
+    /// Everything of the reply has been generated. Not sent in an interrupted turn.
+    GenerationComplete,
+    /// The user spoke into the reply; the client drops what it has not played.
+    Interrupted,
+    /// The turn is over.
+    TurnComplete {
+        /// Why.
+        reason: TurnEnd,
+        /// What it cost.
+        usage: Usage,
+        /// When everything happened.
+        waterfall: Waterfall,
+    },
+    /// Something the client did had no effect, or a turn failed; the conversation goes on.
+    Warning(Problem),
+}
+
+/// Why a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnEnd {
+    /// The engine was done.
+    Finished(FinishReason),
+    /// The user spoke into it.
+    Interrupted,
+    /// The engine failed.
+    Failed,
+}
+
+/// The answer to a setup.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Opened {
+    /// For logs and support.
+    pub session: String,
+    /// Canonical model name.
+    pub model: String,
+    /// The voice that speaks, after mapping.
+    pub voice: String,
+    /// The language that is spoken, BCP-47.
+    pub language: String,
+}
+
+/// When the steps of a turn happened, in milliseconds after the last sample of the user's speech; negative before it.
+/// `None` where the step did not occur.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Waterfall {
+    /// The end of speech was decided.
+    pub endpoint: Option<f64>,
+    /// The transcript was complete.
+    pub transcript_final: Option<f64>,
+    /// The first token of the reply was there.
+    pub first_token: Option<f64>,
+    /// The first sample of the reply was there.
+    pub first_audio_generated: Option<f64>,
+    /// The first sample of the reply was handed to the transport.
+    pub first_audio_sent: Option<f64>,
+}
+
+/// Something wrong that a client is told about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What kind.
+    pub code: ProblemCode,
+    /// The field or message it is about, dotted; empty if none.
+    pub field: String,
+    /// For people: lower-case, no full stop, with the numbers.
+    pub message: String,
+    /// Whether trying again may help.
+    pub retryable: bool,
+}
+
+impl Problem {
+    /// A problem that will not go away by trying again.
+    pub fn new(code: ProblemCode, field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code, field: field.into(), message: message.into(), retryable: false }
+    }
+}
+
+/// What kind of problem; each transport has its own number for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProblemCode {
+    /// The client sent something that can never be right.
+    InvalidArgument,
+    /// The client sent something at the wrong moment.
+    FailedPrecondition,
+    /// No such model.
+    NotFound,
+    /// Known, but not built.
+    Unimplemented,
+    /// A limit was reached.
+    ResourceExhausted,
+    /// A deadline passed.
+    DeadlineExceeded,
+    /// The server cannot serve now.
+    Unavailable,
+    /// Our fault.
+    Internal,
+}

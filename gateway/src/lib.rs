@@ -1,0 +1,2 @@
+//! The server: transports, the driver that owns clocks and sockets, and the command line.
+#![forbid(unsafe_code)]
