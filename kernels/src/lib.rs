@@ -3,6 +3,7 @@
 //! This crate is the only home of intrinsics and memory-mapped files. Tensors are slices with shapes in the
 //! documentation; wrappers check lengths before anything unsafe happens.
 
+pub mod dispatch;
 pub mod mmap;
 pub mod ops;
 mod pool;

@@ -10,4 +10,5 @@ pub mod rms_norm;
 pub mod rope;
 pub mod sample;
 pub mod softmax;
+mod split;
 pub mod swiglu;
