@@ -2,6 +2,7 @@
 
 pub mod cascade;
 pub mod lm;
+pub mod onnx;
 pub mod speech;
 pub mod vad;
 pub mod whisper;

@@ -28,6 +28,10 @@ pub const INPUT_RATE: u32 = 16_000;
 /// Sample rate of [`Event::Audio`], in hertz.
 pub const OUTPUT_RATE: u32 = 24_000;
 
+/// How far ahead of its listener a turn may be generated: the credit that every turn begins with, and what sessions add
+/// to the listener's position when they grant more. In samples at [`OUTPUT_RATE`].
+pub const CREDIT_AHEAD: OutputSamples = OutputSamples(8 * OUTPUT_RATE as u64);
+
 /// One conversation. Never reused while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);

@@ -32,7 +32,9 @@ pub enum Request {
     Listen {
         /// The conversation.
         session: SessionId,
-        /// Start of the utterance, pre-roll included. The engine keeps enough audio to reach back two seconds.
+        /// Start of the utterance, pre-roll included. The engine keeps enough audio to reach back two seconds. The
+        /// start of the utterance that was answered last takes that one back (the speaker went on, and its turn was
+        /// cancelled with nothing heard): what is heard from here replaces its entry in the history.
         from: InputSamples,
     },
     /// What was taken for speech was not: forget the utterance begun by [`Request::Listen`].
@@ -96,7 +98,8 @@ pub enum Request {
         session: SessionId,
         /// The turn.
         turn: TurnId,
-        /// What the listener heard. Zero leaves no reply in the history.
+        /// What the listener heard. Zero leaves no reply in the history; of a reply in text, anything else leaves
+        /// all that was sent.
         heard_until: OutputSamples,
     },
     /// A tool has answered.

@@ -1,0 +1,473 @@
+//! One conversation inside the engine: its audio, its history, the utterance being listened to and the replies being
+//! made. It decides what is to be done next for itself; the engine decides whose turn it is.
+
+use std::collections::VecDeque;
+
+use causerie_model_api::{
+    Cause, Content, Event, FinishReason, InputSamples, Item, Modality, OutputSamples, Request, Role, SessionConfig,
+    TurnId, Usage,
+};
+
+use super::audio::AudioBuffer;
+use super::history::History;
+use super::networks::{Memory, Networks, User};
+use super::turn::{Stage, Turn, text_heard};
+use crate::whisper::StablePrefix;
+
+/// Input that is kept at most: 120 s. An utterance is settled piecewise long before.
+const AUDIO_LIMIT: usize = 120 * 16_000;
+/// Input that is kept from before the present: an utterance may reach back this far.
+const AUDIO_BEFORE: u64 = 2 * 16_000;
+/// How long after the end of an utterance its audio is kept, for a speaker who goes on after all: 4 s.
+const TAKE_BACK: u64 = 4 * 16_000;
+/// New input that makes another partial transcript worth its time: 400 ms.
+const PARTIAL_STEP: u64 = 6_400;
+/// The shortest utterance that a partial transcript is tried on: 600 ms.
+const PARTIAL_MIN: u64 = 9_600;
+/// An unsettled stretch longer than this is cut: 14 s.
+const SETTLE_ABOVE: u64 = 14 * 16_000;
+/// Where it may be cut, from its start: 8 to 12 s.
+const SETTLE_BETWEEN: (u64, u64) = (8 * 16_000, 12 * 16_000);
+/// A cut is made in the middle of the quietest stretch of this length: 240 ms.
+const SETTLE_WINDOW: usize = 3_840;
+/// Turns that may wait in one conversation.
+const MAX_TURNS: usize = 4;
+/// Clauses that wait for the voice at most; more text is not generated.
+const MAX_CLAUSES: usize = 3;
+/// A listener with less speech than this left is close to silence: 1.5 s.
+const NEARLY_DRY: u64 = 36_000;
+/// Tokens of a reply when the client sets no cap.
+const DEFAULT_MAX_TOKENS: u32 = 512;
+
+/// How urgent a task is; the order of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    /// Speech that is about to run dry.
+    Dry,
+    /// A committed turn that has not begun to speak.
+    First,
+    /// A committed turn with speech in reserve.
+    Ahead,
+    /// A proposed turn.
+    Proposed,
+    /// Instruction and history of a new conversation.
+    Opening,
+    /// Prefill of unfinished speech: a few tokens, which the next transcript would only delay.
+    Prepare,
+    /// A transcript of unfinished speech.
+    Partial,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Transcribe for the turn at this index.
+    Hear(usize),
+    /// Run prompt or reply tokens of the first turn.
+    Think,
+    /// Synthesise the first turn's next clause.
+    Speak,
+    /// Prefill the prompt without an utterance.
+    Open,
+    /// Transcribe the unfinished utterance.
+    Partial,
+    /// Prefill the prompt with the unfinished utterance as it was last understood.
+    Prepare,
+}
+
+/// Speech that is being listened to.
+struct Utterance<N: Networks> {
+    from: u64,
+    /// Text of what lies before `settled_until`, which is not transcribed again.
+    settled: String,
+    settled_until: u64,
+    /// The running pass, where it ends, and whether it settles.
+    pass: Option<(N::Hearing, u64, bool)>,
+    stable: StablePrefix,
+    /// Input that the last finished pass covered.
+    covered: u64,
+    /// Tokens of the last transcript since `settled_until`.
+    draft: Vec<u32>,
+    /// The transcript that was prefilled last.
+    prepared: String,
+}
+
+pub(super) struct Conversation<N: Networks> {
+    pub(super) config: SessionConfig,
+    pub(super) memory: N::Memory,
+    pub(super) turns: VecDeque<Turn<N>>,
+    pub(super) out: Vec<Event>,
+    pub(super) seed: u64,
+    /// The prompt to prefill before anything is said; empty when that is done.
+    pub(super) opening: Vec<u32>,
+    history: History,
+    audio: AudioBuffer,
+    utterance: Option<Utterance<N>>,
+    /// Start and end of the utterance that a turn was begun on last.
+    recent: (u64, u64),
+    /// Prompt of the unfinished utterance, while it is being prefilled.
+    pub(super) preparing: Vec<u32>,
+    /// The last turn that ended, for a cancellation that comes while it is still being played.
+    ended: Option<Ended>,
+}
+
+struct Ended {
+    id: TurnId,
+    text: String,
+    alignment: Vec<(u64, usize)>,
+    usage: Usage,
+}
+
+impl<N: Networks> Conversation<N> {
+    pub(super) fn new(networks: &N, config: SessionConfig, items: Vec<Item>, seed: u64) -> Self {
+        let mut history = History::default();
+        history.append(items);
+        Self {
+            config,
+            memory: networks.memory(),
+            turns: VecDeque::new(),
+            out: Vec::new(),
+            seed,
+            opening: Vec::new(),
+            history,
+            audio: AudioBuffer::new(AUDIO_LIMIT),
+            utterance: None,
+            recent: (0, 0),
+            preparing: Vec::new(),
+            ended: None,
+        }
+    }
+
+    fn speaks(&self) -> bool {
+        self.config.modality == Modality::Audio
+    }
+
+    pub(super) fn max_tokens(&self) -> usize {
+        self.config.max_output_tokens.unwrap_or(DEFAULT_MAX_TOKENS) as usize
+    }
+
+    /// Takes a request other than opening and closing.
+    pub(super) fn handle(&mut self, networks: &mut N, request: Request) {
+        match request {
+            Request::Open { .. } | Request::Close { .. } => {}
+            Request::Audio { at, pcm, .. } => {
+                self.audio.push(at.0, &pcm);
+                self.drop_old_audio();
+            }
+            Request::Listen { from, .. } => self.listen(from.0),
+            Request::Ignore { .. } => self.utterance = None,
+            Request::Append { items, .. } => self.history.append(items),
+            Request::Propose { turn, from, until, .. } => self.begin(networks, turn, false, from.0, until.0),
+            Request::Start { turn, cause: Cause::Utterance { from, until }, .. } => {
+                self.begin(networks, turn, true, from.0, until.0);
+            }
+            Request::Start { turn, cause: Cause::History, .. } => {
+                self.push_turn(Turn::new(turn, true, None, Stage::Prefill));
+            }
+            Request::Commit { turn, .. } => self.commit(turn),
+            Request::Discard { turn, .. } => self.turns.retain(|t| t.id != turn || t.committed),
+            Request::Credit { turn, audio_until, .. } => {
+                if let Some(t) = self.turns.iter_mut().find(|t| t.id == turn) {
+                    t.credit = t.credit.max(audio_until.0);
+                }
+            }
+            Request::Cancel { turn, heard_until, .. } => self.cancel(turn, heard_until),
+            Request::ToolResult { call, name, value, .. } => {
+                let content = vec![Content::ToolResult { call, name, value }];
+                self.history.append(vec![Item { role: Role::Tool, content }]);
+            }
+        }
+    }
+
+    fn listen(&mut self, from: u64) {
+        if self.utterance.as_ref().is_some_and(|u| u.from == from) {
+            return;
+        }
+        self.utterance = Some(Utterance {
+            from,
+            settled: String::new(),
+            settled_until: from,
+            pass: None,
+            stable: StablePrefix::default(),
+            covered: from,
+            draft: Vec::new(),
+            prepared: String::new(),
+        });
+    }
+
+    /// Begins a turn on the utterance `from..until`.
+    fn begin(&mut self, networks: &mut N, id: TurnId, committed: bool, from: u64, until: u64) {
+        if self.turns.iter().any(|t| t.id == id) {
+            return;
+        }
+        self.listen(from);
+        self.recent = (from, until);
+        let (start, draft) = self.utterance.as_ref().map_or((from, &[][..]), |u| (u.settled_until, &u.draft[..]));
+        let hearing = networks.hear(self.audio.range(start, until), self.config.language.as_deref(), draft);
+        self.push_turn(Turn::new(id, committed, Some((from, until)), Stage::Hearing(hearing)));
+    }
+
+    fn push_turn(&mut self, turn: Turn<N>) {
+        if self.turns.len() < MAX_TURNS {
+            self.turns.push_back(turn);
+        } else {
+            let error = format!("{MAX_TURNS} replies are waiting already");
+            self.out.push(Event::Failed { turn: Some(turn.id), error, resumable: true });
+        }
+    }
+
+    fn commit(&mut self, id: TurnId) {
+        let Some(index) = self.turns.iter().position(|t| t.id == id && !t.committed) else { return };
+        self.turns[index].commit(&mut self.out);
+        self.enter_heard(index);
+        self.settle_ended(index);
+    }
+
+    /// Once a committed turn knows what it heard, the history does too.
+    fn enter_heard(&mut self, index: usize) {
+        let turn = &self.turns[index];
+        let (true, Some((from, _)), Some(heard)) = (turn.committed, turn.utterance, &turn.heard) else { return };
+        if !heard.text.is_empty() {
+            self.history.heard(from, &heard.text);
+        }
+        if self.utterance.as_ref().is_some_and(|u| u.from == from) {
+            self.utterance = None;
+        }
+    }
+
+    fn cancel(&mut self, id: TurnId, heard_until: OutputSamples) {
+        let OutputSamples(samples) = heard_until;
+        let (text_until, usage) = if let Some(index) = self.turns.iter().position(|t| t.id == id) {
+            let Some(turn) = self.turns.remove(index) else { return };
+            let text_until = match self.config.modality {
+                Modality::Text if samples > 0 => turn.text.len(),
+                _ => turn.heard_text(samples),
+            };
+            self.history.reply(id, &turn.text[..text_until]);
+            (text_until, turn.usage)
+        } else if let Some(ended) = self.ended.as_ref().filter(|e| e.id == id) {
+            let text_until = text_heard(&ended.alignment, samples);
+            self.history.truncate_reply(id, &ended.text, text_until);
+            (text_until, ended.usage)
+        } else {
+            return;
+        };
+        self.out.push(Event::Truncated { turn: id, text_until, usage });
+    }
+
+    fn drop_old_audio(&mut self) {
+        let mut keep = self.audio.end().saturating_sub(AUDIO_BEFORE);
+        let (from, until) = self.recent;
+        if self.audio.end() < until + TAKE_BACK {
+            keep = keep.min(from);
+        }
+        let needed = self.turns.iter().filter_map(|t| t.utterance).map(|(from, _)| from).min().unwrap_or(keep);
+        let listening = self.utterance.as_ref().map_or(keep, |u| u.settled_until);
+        self.audio.keep_from(keep.min(needed).min(listening));
+    }
+
+    /// The most urgent thing to do, and how urgent it is.
+    pub(super) fn task(&self) -> Option<(Class, Task)> {
+        let mut best: Option<(Class, Task)> = None;
+        let mut offer = |class: Class, task: Task| {
+            if best.is_none_or(|(b, _)| class < b) {
+                best = Some((class, task));
+            }
+        };
+        for (index, turn) in self.turns.iter().enumerate() {
+            let class = match (turn.committed, turn.audio_until, turn.ahead()) {
+                (false, ..) => Class::Proposed,
+                (true, 0, _) => Class::First,
+                (true, _, ahead) if ahead < NEARLY_DRY => Class::Dry,
+                _ => Class::Ahead,
+            };
+            if matches!(turn.stage, Stage::Hearing(_)) {
+                offer(class, Task::Hear(index));
+            } else if index == 0 {
+                if !turn.clauses.is_empty() && turn.audio_until <= turn.credit {
+                    offer(class, Task::Speak);
+                }
+                let thinks = matches!(turn.stage, Stage::Prefill | Stage::Decode(_));
+                if thinks && turn.clauses.len() < MAX_CLAUSES {
+                    offer(class, Task::Think);
+                }
+            }
+        }
+        if !self.opening.is_empty() {
+            offer(Class::Opening, Task::Open);
+        }
+        if let Some(u) = &self.utterance {
+            let heard = self.audio.end();
+            let answered = self.turns.iter().any(|t| t.utterance.is_some_and(|(from, _)| from == u.from));
+            let grown = heard >= u.covered + PARTIAL_STEP && heard >= u.settled_until + PARTIAL_MIN;
+            if !answered && (u.pass.is_some() || grown) {
+                // Speech into a reply holds its voice until the words say whether it was meant.
+                offer(if self.turns.is_empty() { Class::Partial } else { Class::First }, Task::Partial);
+            }
+        }
+        if self.turns.is_empty() && !self.preparing.is_empty() {
+            offer(Class::Prepare, Task::Prepare);
+        }
+        best
+    }
+
+    /// One quantum of transcription for a turn.
+    pub(super) fn hear(&mut self, networks: &mut N, index: usize) {
+        let Some(turn) = self.turns.get_mut(index) else { return };
+        let Stage::Hearing(hearing) = &mut turn.stage else { return };
+        let Some(mut heard) = networks.hear_step(hearing) else { return };
+        let from = turn.utterance.map_or(0, |(from, _)| from);
+        if let Some(u) = self.utterance.as_ref().filter(|u| u.from == from && !u.settled.is_empty()) {
+            heard.text = joined(&u.settled, &heard.text);
+        }
+        let event = Event::Heard { turn: turn.id, text: heard.text.clone(), language: heard.language.clone() };
+        turn.stage = if heard.text.is_empty() { Stage::Spoken(FinishReason::Empty) } else { Stage::Prefill };
+        turn.heard = Some(heard);
+        turn.emit(event, &mut self.out);
+        self.enter_heard(index);
+        self.settle_ended(index);
+    }
+
+    /// One quantum of the transcript of unfinished speech.
+    pub(super) fn partial(&mut self, networks: &mut N) {
+        let end = self.audio.end();
+        let Some(u) = &mut self.utterance else { return };
+        let (hearing, until, settles) = match &mut u.pass {
+            Some(pass) => pass,
+            None => {
+                let settles = end > u.settled_until + SETTLE_ABOVE;
+                let until = if settles {
+                    let (first, last) = SETTLE_BETWEEN;
+                    self.audio.quietest(u.settled_until + first, u.settled_until + last, SETTLE_WINDOW)
+                } else {
+                    end
+                };
+                let pcm = self.audio.range(u.settled_until, until);
+                let draft = if settles { &[][..] } else { &u.draft[..] };
+                u.pass.insert((networks.hear(pcm, self.config.language.as_deref(), draft), until, settles))
+            }
+        };
+        let (until, settles) = (*until, *settles);
+        let Some(heard) = networks.hear_step(hearing) else { return };
+        u.pass = None;
+        u.covered = u.covered.max(until);
+        u.draft = if settles { Vec::new() } else { heard.tokens };
+        let text = joined(&u.settled, &heard.text);
+        if settles {
+            u.settled.clone_from(&text);
+            u.settled_until = until;
+        }
+        let (stable, unstable) = u.stable.push(&text);
+        if self.config.interim_transcripts && !text.is_empty() {
+            self.out.push(Event::Partial { stable, unstable, until: InputSamples(until) });
+        }
+        // The unstable words are prefilled too: most of them stay, and those that do not are cut off for nothing.
+        if self.turns.is_empty() && !text.is_empty() && text != u.prepared {
+            let from = u.from;
+            // A prompt that does not fit is dealt with when the turn is made.
+            self.preparing =
+                networks.prompt(&self.config, self.history.before(from), User::Open(&text)).unwrap_or_default();
+            u.prepared = text;
+        }
+    }
+
+    /// Makes the first turn's prompt, forgetting the oldest history if it does not fit into `limit` tokens, and brings
+    /// the memory to where the two agree.
+    ///
+    /// # Errors
+    /// A message for people if even the shortest prompt does not fit.
+    pub(super) fn prepare_prompt(&mut self, networks: &N, limit: usize) -> Result<(), String> {
+        let Some(turn) = self.turns.front() else { return Ok(()) };
+        if !turn.prompt.is_empty() {
+            return Ok(());
+        }
+        let (user, from) = match (&turn.heard, turn.utterance) {
+            (Some(heard), Some((from, _))) => (User::Closed(&heard.text), from),
+            _ => (User::Nothing, u64::MAX),
+        };
+        let prompt = loop {
+            let prompt = networks.prompt(&self.config, self.history.before(from), user)?;
+            if prompt.len() <= limit {
+                break prompt;
+            }
+            if !self.history.forget_older_half() {
+                return Err(format!("the prompt has {} tokens, the limit is {limit}", prompt.len()));
+            }
+        };
+        self.preparing.clear();
+        self.opening.clear();
+        // The last token is always run again: its logits are needed.
+        let common = self.memory.common_prefix(&prompt).min(prompt.len().saturating_sub(1));
+        self.memory.truncate(common);
+        if let Some(turn) = self.turns.front_mut() {
+            turn.usage.prompt_text = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+            turn.usage.cached = u32::try_from(common).unwrap_or(u32::MAX);
+            turn.prompt = prompt;
+        }
+        Ok(())
+    }
+
+    /// Takes the token drawn for the first turn.
+    pub(super) fn drawn(&mut self, networks: &N, token: u32) {
+        let (audio, max_tokens) = (self.speaks(), self.max_tokens());
+        let Some(turn) = self.turns.front_mut() else { return };
+        if networks.ends(token) {
+            turn.end_text(audio, FinishReason::Stop);
+        } else {
+            turn.reply.push(token);
+            turn.usage.response_text += 1;
+            let delta = networks.text(&mut turn.detokenizer, token);
+            turn.grow(delta, audio, &mut self.out);
+            if turn.reply.len() >= max_tokens {
+                turn.end_text(audio, FinishReason::MaxTokens);
+            } else {
+                turn.stage = Stage::Decode(token);
+            }
+        }
+        self.settle_ended(0);
+    }
+
+    /// Speaks the first turn's next clause.
+    pub(super) fn speak(&mut self, networks: &mut N, pcm: &mut Vec<f32>) {
+        let Some(turn) = self.turns.front_mut() else { return };
+        let Some(clause) = turn.clauses.pop_front() else { return };
+        pcm.clear();
+        match networks.speak(&clause.text, &self.config, pcm) {
+            Ok(spoken) => turn.spoke(&clause, pcm, &spoken.words, &mut self.out),
+            Err(error) => return self.fail_front(error),
+        }
+        self.settle_ended(0);
+    }
+
+    /// Ends the first turn with an error.
+    pub(super) fn fail_front(&mut self, error: String) {
+        let Some(turn) = self.turns.pop_front() else { return };
+        self.out.push(Event::Failed { turn: Some(turn.id), error, resumable: true });
+    }
+
+    /// Ends a turn that has nothing left to do; its reply enters the history.
+    fn settle_ended(&mut self, index: usize) {
+        let Some(turn) = self.turns.get(index) else { return };
+        let Stage::Spoken(reason) = turn.stage else { return };
+        if !turn.committed || !turn.clauses.is_empty() {
+            return;
+        }
+        let Some(turn) = self.turns.remove(index) else { return };
+        self.history.reply(turn.id, &turn.text);
+        self.out.push(Event::Done { turn: turn.id, reason, usage: turn.usage });
+        self.ended = Some(Ended { id: turn.id, text: turn.text, alignment: turn.alignment, usage: turn.usage });
+    }
+
+    /// The prompt of a conversation in which nothing is being said.
+    pub(super) fn opening_prompt(&self, networks: &N) -> Result<Vec<u32>, String> {
+        networks.prompt(&self.config, self.history.items(), User::Open(""))
+    }
+}
+
+fn joined(settled: &str, rest: &str) -> String {
+    match (settled.trim(), rest.trim()) {
+        ("", rest) => rest.to_owned(),
+        (settled, "") => settled.to_owned(),
+        (settled, rest) => format!("{settled} {rest}"),
+    }
+}

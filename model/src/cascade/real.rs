@@ -1,0 +1,270 @@
+//! The cascade's real networks: Whisper, a language model from a GGUF file, and the hibari voice.
+
+use std::path::{Path, PathBuf};
+
+use causerie_kernels::Pool;
+use causerie_kernels::ops::sample;
+use causerie_model_api::{Capabilities, Content, Engine, Item, Role, Sampling, SessionConfig, ToolDeclaration};
+use serde_json::json;
+
+use super::networks::{Chunk, Heard, Memory, Networks, Spoken, User};
+use super::{Cascade, Limits};
+use crate::lm::{self, End, KvCache, Lm, LmError, Message, Segment};
+use crate::speech::{Speech, SpeechError};
+use crate::whisper::{self, Progress, Whisper, WhisperError};
+
+/// What to load and how much room to give it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder of the models, as `causerie models pull` leaves it.
+    pub models: PathBuf,
+    /// A GGUF file to think with; `None` for the default one in `models`.
+    pub lm: Option<PathBuf>,
+    /// Recogniser: a folder inside `models/whisper`.
+    pub recognizer: String,
+    /// Threads that compute, the engine's own included.
+    pub threads: usize,
+    /// Conversations at once.
+    pub sessions: usize,
+    /// Tokens of a prompt and its reply, at most what the model was trained for.
+    pub context: usize,
+}
+
+impl Options {
+    /// The defaults for a folder of models on this machine.
+    pub fn new(models: PathBuf) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { models, lm: None, recognizer: "base".into(), threads, sessions: 8, context: 8_192 }
+    }
+}
+
+/// The default language model, inside the folder of models.
+pub const DEFAULT_LM: &str = "lm/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf";
+
+/// What the language model is told when the client gives no instruction. It is short on purpose: of a dozen wordings
+/// tried on the default model, those that described the situation or forbade markup at length made it answer worse
+/// (a leap year had 29 days). Markup that it writes all the same is not read aloud.
+const DEFAULT_INSTRUCTION: &str = "You are a helpful assistant. Your answers are read aloud. Answer briefly.";
+
+/// Why the cascade was not loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The language model.
+    #[error(transparent)]
+    Lm(#[from] LmError),
+    /// The recogniser.
+    #[error(transparent)]
+    Whisper(#[from] WhisperError),
+    /// The voice.
+    #[error(transparent)]
+    Speech(#[from] SpeechError),
+}
+
+/// Loads the networks; seconds, and most of the process's memory.
+///
+/// # Errors
+/// [`LoadError`], naming the file and, when it is missing, the command that fetches it.
+pub fn load(options: &Options) -> Result<Box<dyn Engine>, LoadError> {
+    let networks = Real::load(options)?;
+    let context = options.context.min(networks.lm.config().context);
+    let limits = Limits { sessions: options.sessions, context, opening: context / 2 };
+    Ok(Box::new(Cascade::new(networks, limits)))
+}
+
+struct Real {
+    pool: Pool,
+    whisper: Whisper,
+    lm: Lm,
+    scratch: lm::Scratch,
+    speech: Speech,
+    capabilities: Capabilities,
+    sampler: sample::Scratch,
+}
+
+impl Real {
+    fn load(options: &Options) -> Result<Self, LoadError> {
+        let pool = Pool::new(options.threads);
+        let folder = |name: &str| options.models.join(name);
+        let whisper = Whisper::load(&pool, &folder("whisper").join(&options.recognizer))?;
+        let speech = Speech::load(&folder("hibari"))?;
+        let lm_path = options.lm.clone().unwrap_or_else(|| folder(DEFAULT_LM));
+        let lm = Lm::load(&pool, &lm_path)?;
+        let capabilities = capabilities(options, &lm_path, &whisper, &lm, &speech);
+        Ok(Self {
+            pool,
+            whisper,
+            lm,
+            scratch: lm::Scratch::default(),
+            speech,
+            capabilities,
+            sampler: sample::Scratch::default(),
+        })
+    }
+}
+
+fn capabilities(options: &Options, lm_path: &Path, whisper: &Whisper, lm: &Lm, speech: &Speech) -> Capabilities {
+    let lm_name = lm_path.file_stem().map_or_else(|| lm.name().to_owned(), |s| s.to_string_lossy().into_owned());
+    let voices = speech.voices().to_vec();
+    let mut languages_out: Vec<String> = voices.iter().map(|v| v.language.clone()).collect();
+    languages_out.dedup();
+    Capabilities {
+        engine: "cascade".into(),
+        models: vec![format!("whisper-{}", options.recognizer), lm_name, "hibari".into()],
+        audio_in: true,
+        video_in: false,
+        audio_out: true,
+        thinking: false,
+        tools: false,
+        languages_in: whisper.languages().iter().map(|l| (*l).to_owned()).collect(),
+        languages_out,
+        voices,
+        context_tokens: u32::try_from(options.context.min(lm.config().context)).unwrap_or(u32::MAX),
+    }
+}
+
+impl Memory for KvCache {
+    fn tokens(&self) -> &[u32] {
+        self.tokens()
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.truncate(len);
+    }
+
+    fn copy_prefix(&mut self, other: &Self, len: usize) {
+        self.copy_prefix_from(other, len);
+    }
+}
+
+impl Networks for Real {
+    type Hearing = whisper::Pass;
+    type Memory = KvCache;
+    type Detokenizer = lm::Decoder;
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn hear(&mut self, pcm: &[f32], language: Option<&str>, draft: &[u32]) -> whisper::Pass {
+        let options = whisper::Options { language: language.map(str::to_owned), draft: draft.to_vec() };
+        self.whisper.begin(pcm.to_vec(), options)
+    }
+
+    fn hear_step(&mut self, hearing: &mut whisper::Pass) -> Option<Heard> {
+        match hearing.step(&self.whisper, &self.pool) {
+            Progress::More => None,
+            Progress::Done(t) => Some(Heard { text: t.text, language: t.language, tokens: t.tokens }),
+        }
+    }
+
+    fn memory(&self) -> KvCache {
+        self.lm.new_cache()
+    }
+
+    fn prompt(&self, config: &SessionConfig, history: &[Item], user: User<'_>) -> Result<Vec<u32>, String> {
+        let instruction = match config.system_instruction.as_str() {
+            "" => DEFAULT_INSTRUCTION,
+            own => own,
+        };
+        let mut messages = vec![Message::text("system", instruction)];
+        messages.extend(history.iter().map(message));
+        let end = match user {
+            User::Nothing => End::Reply,
+            User::Open(text) => {
+                messages.push(Message::text("user", text));
+                End::Open
+            }
+            User::Closed(text) => {
+                messages.push(Message::text("user", text));
+                End::Reply
+            }
+        };
+        let tools: Vec<_> = config.tools.iter().map(declaration).collect();
+        self.lm.prompt(&messages, &tools, end).map_err(|error| error.to_string())
+    }
+
+    fn think(&mut self, chunks: &mut [Chunk<'_, KvCache>]) -> Vec<Option<u32>> {
+        let mut segments: Vec<Segment<'_>> = chunks
+            .iter_mut()
+            .map(|c| Segment { cache: c.memory, tokens: c.tokens, want_logits: c.draw.is_some() })
+            .collect();
+        self.lm.forward(&self.pool, &mut self.scratch, &mut segments);
+        let mut drawn = Vec::with_capacity(chunks.len());
+        for (index, chunk) in chunks.iter().enumerate() {
+            drawn.push(chunk.draw.as_ref().map(|draw| {
+                let params = params(draw.sampling);
+                let context = sample::Context { seen: draw.reply, reply: draw.reply };
+                let logits = self.scratch.logits(index);
+                sample::sample(&mut self.sampler, logits, &params, context, draw.seed, draw.reply.len() as u64)
+            }));
+        }
+        drawn
+    }
+
+    fn ends(&self, token: u32) -> bool {
+        self.lm.end_of_turn().contains(&token)
+    }
+
+    fn text(&self, detokenizer: &mut lm::Decoder, token: u32) -> String {
+        detokenizer.push(self.lm.tokenizer(), token)
+    }
+
+    fn speak(&mut self, clause: &str, config: &SessionConfig, out: &mut Vec<f32>) -> Result<Spoken, String> {
+        self.speech
+            .synthesize(clause, &config.voice, config.speaking_rate, out)
+            .map(|spoken| Spoken { words: spoken.words })
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// A little against loops: greedy decoding of a small model repeats itself now and then.
+const DEFAULT_REPETITION_PENALTY: f32 = 1.05;
+
+/// What is not asked for is greedy: the likeliest answer is the one most often right.
+fn params(sampling: &Sampling) -> sample::Params {
+    let default = sample::Params::default();
+    sample::Params {
+        temperature: sampling.temperature.unwrap_or(default.temperature),
+        top_k: sampling.top_k.map_or(default.top_k, |k| k as usize),
+        top_p: sampling.top_p.unwrap_or(default.top_p),
+        min_p: sampling.min_p.unwrap_or(default.min_p),
+        repetition: sampling.repetition_penalty.unwrap_or(DEFAULT_REPETITION_PENALTY),
+        presence: sampling.presence_penalty.unwrap_or(default.presence),
+        frequency: sampling.frequency_penalty.unwrap_or(default.frequency),
+    }
+}
+
+/// An item as chat templates know it.
+fn message(item: &Item) -> Message {
+    let role = match item.role {
+        Role::User => "user",
+        Role::Model => "assistant",
+        Role::Tool => "tool",
+    };
+    let mut message = Message::text(role, "");
+    for content in &item.content {
+        match content {
+            Content::Text(text) => message.content.push_str(text),
+            Content::ToolCall(call) => {
+                let arguments = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!(call.arguments));
+                message.tool_calls.push(lm::ToolCall::new(&call.id, &call.name, arguments));
+            }
+            Content::ToolResult { call, name, value } => {
+                message.content.push_str(value);
+                message.name = Some(name.clone());
+                message.tool_call_id = Some(call.clone());
+            }
+        }
+    }
+    message
+}
+
+/// A function declaration as chat templates know it.
+fn declaration(tool: &ToolDeclaration) -> serde_json::Value {
+    let parameters = serde_json::from_str(&tool.parameters).unwrap_or_else(|_| json!({"type": "object"}));
+    json!({
+        "type": "function",
+        "function": { "name": tool.name, "description": tool.description, "parameters": parameters },
+    })
+}

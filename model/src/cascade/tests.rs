@@ -1,0 +1,415 @@
+//! The engine's logic on small deterministic networks: what is heard is the number of samples, what is thought is a
+//! hash of the whole prompt, and what is said is as long as its text.
+
+use causerie_model_api::{
+    Cause, Content, FinishReason, InputSamples, Item, OutputSamples, Role, SessionConfig, TurnId,
+};
+use proptest::prelude::*;
+
+use super::networks::{Heard, Spoken, User};
+use super::*;
+
+const END: u32 = 0;
+
+#[derive(Default)]
+struct Toy {
+    capabilities: Capabilities,
+    /// Tokens run so far, for tests of what was cached.
+    ran: usize,
+}
+
+#[derive(Default)]
+struct Tokens(Vec<u32>);
+
+impl Memory for Tokens {
+    fn tokens(&self) -> &[u32] {
+        &self.0
+    }
+    fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+    fn copy_prefix(&mut self, other: &Self, len: usize) {
+        self.0 = other.0[..len].to_vec();
+    }
+}
+
+fn hash(tokens: &[u32]) -> u32 {
+    tokens.iter().fold(2_166_136_261, |h, t| (h ^ t).wrapping_mul(16_777_619))
+}
+
+impl Networks for Toy {
+    /// Quanta left, and the transcript.
+    type Hearing = (u32, String);
+    type Memory = Tokens;
+    type Detokenizer = ();
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+    fn hear(&mut self, pcm: &[f32], _: Option<&str>, _: &[u32]) -> (u32, String) {
+        let loud = pcm.iter().filter(|x| x.abs() > 0.1).count();
+        (3, if loud == 0 { String::new() } else { format!("{loud} samples.") })
+    }
+    fn hear_step(&mut self, hearing: &mut (u32, String)) -> Option<Heard> {
+        hearing.0 -= 1;
+        (hearing.0 == 0).then(|| Heard { text: hearing.1.clone(), language: "en".into(), tokens: Vec::new() })
+    }
+    fn memory(&self) -> Tokens {
+        Tokens::default()
+    }
+    fn prompt(&self, config: &SessionConfig, history: &[Item], user: User<'_>) -> Result<Vec<u32>, String> {
+        let mut text = format!("<{}>", config.system_instruction);
+        for item in history {
+            let Content::Text(t) = &item.content[0] else { continue };
+            text += &format!("[{:?}:{t}]", item.role);
+        }
+        match user {
+            User::Nothing => text += "[Model:",
+            User::Open(t) => text += &format!("[User:{t}"),
+            User::Closed(t) => text += &format!("[User:{t}][Model:"),
+        }
+        Ok(text.chars().map(u32::from).collect())
+    }
+    fn think(&mut self, chunks: &mut [Chunk<'_, Tokens>]) -> Vec<Option<u32>> {
+        chunks
+            .iter_mut()
+            .map(|c| {
+                c.memory.0.extend_from_slice(c.tokens);
+                self.ran += c.tokens.len();
+                let draw = c.draw.as_ref()?;
+                let n = draw.reply.len();
+                Some(if n == 9 { END } else { 1 + hash(&c.memory.0) % 997 + if n % 4 == 3 { 1000 } else { 0 } })
+            })
+            .collect()
+    }
+    fn ends(&self, token: u32) -> bool {
+        token == END
+    }
+    fn text(&self, (): &mut (), token: u32) -> String {
+        if token > 1000 { format!(" Word{token}.") } else { format!(" Word{token}") }
+    }
+    fn speak(&mut self, clause: &str, _: &SessionConfig, out: &mut Vec<f32>) -> Result<Spoken, String> {
+        let n = clause.len() * 12_000;
+        out.resize(n, 0.25);
+        Ok(Spoken { words: vec![(clause.len() / 2, n / 2), (clause.len(), n)] })
+    }
+}
+
+const LIMITS: Limits = Limits { sessions: 2, context: 4096, opening: 200 };
+const S: SessionId = SessionId(1);
+
+fn engine() -> Cascade<Toy> {
+    let mut e = Cascade::new(Toy::default(), LIMITS);
+    open(&mut e, S, "be brief");
+    e
+}
+
+fn open(e: &mut Cascade<Toy>, session: SessionId, instruction: &str) {
+    let config = SessionConfig { system_instruction: instruction.into(), ..SessionConfig::default() };
+    e.submit(Request::Open { session, config: Box::new(config), history: Vec::new() }).unwrap();
+}
+
+/// Steps until there is nothing to do, with a listener who hears all at once; events of `S` alone.
+fn settle(e: &mut Cascade<Toy>) -> Vec<Event> {
+    let mut events = settle_without_credit(e);
+    let speaking = events.iter().rev().find_map(|e| match e {
+        Event::Audio { turn, .. } => Some(*turn),
+        _ => None,
+    });
+    if let Some(turn) = speaking {
+        e.submit(Request::Credit { session: S, turn, audio_until: OutputSamples(u64::MAX) }).unwrap();
+        events.extend(settle_without_credit(e));
+    }
+    events
+}
+
+/// Steps until there is nothing to do; events of `S` alone.
+fn settle_without_credit(e: &mut Cascade<Toy>) -> Vec<Event> {
+    let mut events = Vec::new();
+    for _ in 0..100_000 {
+        let next = e.step(&mut |s, event| {
+            if s == S {
+                events.push(event);
+            }
+        });
+        if next == Next::Idle {
+            return events;
+        }
+    }
+    panic!("the engine never rests");
+}
+
+fn audio(e: &mut Cascade<Toy>, at: u64, level: f32, samples: usize) {
+    e.submit(Request::Audio { session: S, at: InputSamples(at), pcm: vec![level; samples] }).unwrap();
+}
+
+fn said(events: &[Event], turn: u64) -> String {
+    let text = |e: &Event| match e {
+        Event::Text { turn: t, delta } if t.0 == turn => Some(delta.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(text).collect()
+}
+
+fn start(turn: u64, from: u64, until: u64) -> Request {
+    let cause = Cause::Utterance { from: InputSamples(from), until: InputSamples(until) };
+    Request::Start { session: S, turn: TurnId(turn), cause }
+}
+
+#[test]
+fn an_utterance_is_heard_thought_about_and_spoken() {
+    let mut e = engine();
+    assert_eq!(settle(&mut e), [Event::Opened]);
+    audio(&mut e, 0, 0.5, 16_000);
+    e.submit(start(1, 0, 16_000)).unwrap();
+    let events = settle(&mut e);
+    let heard = events.iter().find_map(|e| match e {
+        Event::Heard { text, .. } => Some(text.clone()),
+        _ => None,
+    });
+    assert_eq!(heard.as_deref(), Some("16000 samples."));
+    let text = said(&events, 1);
+    assert_eq!(text.split_whitespace().count(), 9);
+    let mut at = 0;
+    let mut covered = 0;
+    for event in &events {
+        if let Event::Audio { start, pcm, text_until, .. } = event {
+            assert_eq!(start.0, at, "speech has no gaps");
+            at += pcm.len() as u64;
+            assert!(*text_until >= covered);
+            covered = *text_until;
+        }
+    }
+    assert_eq!(covered, text.len(), "everything was said");
+    assert!(matches!(events.last(), Some(Event::Done { reason: FinishReason::Stop, .. })));
+}
+
+#[test]
+fn silence_is_not_answered() {
+    let mut e = engine();
+    audio(&mut e, 0, 0.0, 16_000);
+    e.submit(start(1, 0, 16_000)).unwrap();
+    let events = settle(&mut e);
+    assert!(events.iter().any(|e| matches!(e, Event::Done { reason: FinishReason::Empty, .. })));
+    assert_eq!(said(&events, 1), "");
+}
+
+#[test]
+fn a_proposed_turn_is_silent_until_committed() {
+    let mut e = engine();
+    audio(&mut e, 0, 0.5, 16_000);
+    settle(&mut e);
+    let (from, until) = (InputSamples(0), InputSamples(16_000));
+    e.submit(Request::Propose { session: S, turn: TurnId(1), from, until }).unwrap();
+    assert_eq!(settle(&mut e), []);
+    e.submit(Request::Commit { session: S, turn: TurnId(1) }).unwrap();
+    e.submit(Request::Commit { session: S, turn: TurnId(1) }).unwrap();
+    let events = settle(&mut e);
+    assert!(matches!(events.first(), Some(Event::Heard { .. })));
+    assert_eq!(events.iter().filter(|e| matches!(e, Event::Done { .. })).count(), 1);
+}
+
+#[test]
+fn credit_holds_speech_back() {
+    let mut e = engine();
+    audio(&mut e, 0, 0.5, 16_000);
+    e.submit(start(1, 0, 16_000)).unwrap();
+    let events = settle_without_credit(&mut e);
+    let total = |events: &[Event]| -> u64 {
+        events.iter().map(|e| if let Event::Audio { pcm, .. } = e { pcm.len() as u64 } else { 0 }).sum()
+    };
+    let first = total(&events);
+    assert!(!events.iter().any(|e| matches!(e, Event::Done { .. })), "the toy's reply outlasts its first credit");
+    assert!(first >= causerie_model_api::CREDIT_AHEAD.0);
+    let audio_until = OutputSamples(u64::MAX);
+    e.submit(Request::Credit { session: S, turn: TurnId(1), audio_until }).unwrap();
+    let rest = settle_without_credit(&mut e);
+    assert!(matches!(rest.last(), Some(Event::Done { .. })));
+    assert_eq!(first + total(&rest), said(&events, 1).len() as u64 * 12_000);
+}
+
+#[test]
+fn what_was_not_heard_was_not_said() {
+    let mut e = engine();
+    audio(&mut e, 0, 0.5, 16_000);
+    e.submit(start(1, 0, 16_000)).unwrap();
+    let events = settle(&mut e);
+    let text = said(&events, 1);
+    let half = events.iter().find_map(|e| match e {
+        Event::Audio { start, pcm, text_until, .. } => Some((start.0 + pcm.len() as u64, *text_until)),
+        _ => None,
+    });
+    let (heard, bytes) = half.unwrap();
+    let heard_until = OutputSamples(heard);
+    e.submit(Request::Cancel { session: S, turn: TurnId(1), heard_until }).unwrap();
+    let cut = settle(&mut e);
+    assert!(matches!(cut[..], [Event::Truncated { text_until, .. }] if text_until == bytes));
+    let history = e.sessions[&S].opening_prompt(&e.networks).unwrap();
+    let history: String = history.into_iter().filter_map(char::from_u32).collect();
+    assert!(history.contains(&format!("[Model:{}]", text[..bytes].trim())), "{history}");
+    e.submit(Request::Cancel { session: S, turn: TurnId(1), heard_until: OutputSamples(0) }).unwrap();
+    settle(&mut e);
+    let history = e.sessions[&S].opening_prompt(&e.networks).unwrap();
+    let history: String = history.into_iter().filter_map(char::from_u32).collect();
+    assert!(!history.contains("[Model:"), "{history}");
+}
+
+#[test]
+fn a_new_conversation_finds_the_shared_prefix() {
+    let mut e = engine();
+    settle(&mut e);
+    let before = e.networks.ran;
+    open(&mut e, SessionId(2), "be brief");
+    settle(&mut e);
+    assert_eq!(e.networks.ran, before, "nothing to prefill");
+    e.submit(Request::Close { session: S }).unwrap();
+    open(&mut e, SessionId(3), "be long");
+    settle(&mut e);
+    assert!(e.networks.ran > before);
+}
+
+#[test]
+fn limits_have_answers() {
+    let mut e = engine();
+    open(&mut e, SessionId(2), "");
+    let config = Box::new(SessionConfig::default());
+    assert_eq!(e.submit(Request::Open { session: SessionId(3), config, history: Vec::new() }), Err(Busy));
+    e.submit(Request::Close { session: S }).unwrap();
+    open(&mut e, S, &"x".repeat(500));
+    let events = settle(&mut e);
+    assert!(matches!(&events[..], [Event::Failed { turn: None, resumable: false, .. }]), "{events:?}");
+    for turn in 1..10 {
+        e.submit(Request::Start { session: SessionId(2), turn: TurnId(turn), cause: Cause::History }).unwrap();
+    }
+    settle(&mut e);
+}
+
+#[test]
+fn speech_into_a_reply_is_transcribed() {
+    let mut e = engine();
+    audio(&mut e, 0, 0.5, 16_000);
+    e.submit(start(1, 0, 16_000)).unwrap();
+    let events = settle_without_credit(&mut e);
+    assert!(!events.iter().any(|e| matches!(e, Event::Done { .. })), "the reply is still being made");
+    e.submit(Request::Listen { session: S, from: InputSamples(16_000) }).unwrap();
+    audio(&mut e, 16_000, 0.5, 12_800);
+    let events = settle_without_credit(&mut e);
+    let partial = events.iter().find_map(|e| match e {
+        Event::Partial { stable, unstable, .. } => Some(format!("{stable}{unstable}")),
+        _ => None,
+    });
+    assert_eq!(partial.as_deref(), Some("12800 samples."));
+    e.submit(Request::Cancel { session: S, turn: TurnId(1), heard_until: OutputSamples(0) }).unwrap();
+    e.submit(start(2, 16_000, 28_800)).unwrap();
+    let events = settle(&mut e);
+    assert!(events.iter().any(|e| matches!(e, Event::Done { turn: TurnId(2), .. })));
+}
+
+#[test]
+fn a_long_utterance_is_settled_piecewise() {
+    let mut e = engine();
+    let (from, mut at) = (InputSamples(0), 0);
+    e.submit(Request::Listen { session: S, from }).unwrap();
+    let mut partials = 0;
+    for second in 0..40 {
+        let level = if second % 10 == 9 { 0.0 } else { 0.5 };
+        audio(&mut e, at, level, 16_000);
+        at += 16_000;
+        partials += settle(&mut e).iter().filter(|e| matches!(e, Event::Partial { .. })).count();
+    }
+    assert!(partials > 10);
+    e.submit(start(1, 0, at)).unwrap();
+    let events = settle(&mut e);
+    let text = events.iter().find_map(|e| match e {
+        Event::Heard { text, .. } => Some(text.clone()),
+        _ => None,
+    });
+    let samples: u64 = text.unwrap().split_whitespace().filter_map(|w| w.parse::<u64>().ok()).sum();
+    assert_eq!(samples, 36 * 16_000, "every loud sample was heard once");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Proposals that are discarded, repeated or interleaved with partial transcripts leave the same words and the same
+    /// history as no speculation at all.
+    #[test]
+    fn speculation_leaves_no_trace(
+        tries in prop::collection::vec((1u64..6, any::<bool>(), 0usize..40), 0..5),
+        second in 1u64..6,
+    ) {
+        let plain = {
+            let mut e = engine();
+            audio(&mut e, 0, 0.5, 32_000);
+            e.submit(start(100, 0, 32_000)).unwrap();
+            let mut events = settle(&mut e);
+            audio(&mut e, 32_000, 0.5, 16_000 * second as usize);
+            e.submit(start(101, 32_000, 32_000 + 16_000 * second)).unwrap();
+            events.extend(settle(&mut e));
+            events
+        };
+        let mut e = engine();
+        let mut events = Vec::new();
+        e.submit(Request::Listen { session: S, from: InputSamples(0) }).unwrap();
+        audio(&mut e, 0, 0.5, 32_000);
+        let mut turn = 0;
+        for (seconds, twice, steps) in tries {
+            turn += 1;
+            let until = InputSamples(seconds * 5_000);
+            e.submit(Request::Propose { session: S, turn: TurnId(turn), from: InputSamples(0), until }).unwrap();
+            for _ in 0..steps {
+                e.step(&mut |_, event| events.push(event));
+            }
+            for _ in 0..=usize::from(twice) {
+                e.submit(Request::Discard { session: S, turn: TurnId(turn) }).unwrap();
+            }
+        }
+        let (from, until) = (InputSamples(0), InputSamples(32_000));
+        e.submit(Request::Propose { session: S, turn: TurnId(100), from, until }).unwrap();
+        e.step(&mut |_, event| events.push(event));
+        e.submit(Request::Commit { session: S, turn: TurnId(100) }).unwrap();
+        events.extend(settle(&mut e));
+        audio(&mut e, 32_000, 0.5, 16_000 * second as usize);
+        e.submit(start(101, 32_000, 32_000 + 16_000 * second)).unwrap();
+        events.extend(settle(&mut e));
+        let words = |events: &[Event]| -> Vec<Event> {
+            events
+                .iter()
+                .filter(|e| !matches!(e, Event::Partial { .. } | Event::Opened))
+                .map(|e| match e {
+                    // What was cached depends on the way; what it cost otherwise does not.
+                    Event::Done { turn, reason, usage } => {
+                        Event::Done { turn: *turn, reason: *reason, usage: causerie_model_api::Usage { cached: 0, ..*usage } }
+                    }
+                    e => e.clone(),
+                })
+                .collect()
+        };
+        prop_assert_eq!(words(&events), words(&plain));
+    }
+}
+
+#[test]
+fn two_conversations_do_not_change_each_other() {
+    let alone = {
+        let mut e = engine();
+        audio(&mut e, 0, 0.5, 16_000);
+        e.submit(start(1, 0, 16_000)).unwrap();
+        said(&settle(&mut e), 1)
+    };
+    let mut e = engine();
+    open(&mut e, SessionId(2), "another");
+    audio(&mut e, 0, 0.5, 16_000);
+    let item = Item::text(Role::User, "and me");
+    e.submit(Request::Append { session: SessionId(2), items: vec![item] }).unwrap();
+    e.submit(Request::Start { session: SessionId(2), turn: TurnId(1), cause: Cause::History }).unwrap();
+    e.submit(start(1, 0, 16_000)).unwrap();
+    let mut events = Vec::new();
+    while e.step(&mut |s, event| {
+        if s == S {
+            events.push(event);
+        }
+    }) == Next::Ready
+    {}
+    assert_eq!(said(&events, 1), alone);
+}

@@ -1,0 +1,135 @@
+//! ONNX networks through rten, each on one thread of its own.
+//!
+//! The audio front end, the voice and the end-of-turn detector are small; a second thread would save them little and
+//! would compete with the language model for the machine's cores. A pool of one worker blocks the caller while it runs
+//! and sleeps otherwise.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rten::{Model, NodeId, RunOptions, ThreadPool, Value, ValueOrView};
+
+/// Why an ONNX network cannot be loaded or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OnnxError {
+    /// The file is not there.
+    #[error("{} is missing; `causerie models pull` fetches it", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is there and cannot be used.
+    #[error("{} cannot be used ({reason}); `causerie models verify` finds damaged files", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The network refused its input.
+    #[error("{network}: {reason}")]
+    Run {
+        /// The file's name.
+        network: String,
+        /// What the runtime says.
+        reason: String,
+    },
+}
+
+/// The one worker thread that networks share when they are driven from one place.
+#[derive(Clone)]
+pub struct Worker(Arc<ThreadPool>);
+
+impl Worker {
+    /// Starts the thread.
+    #[expect(clippy::new_without_default, reason = "it starts a thread; that should be seen at the call")]
+    pub fn new() -> Self {
+        Self(Arc::new(ThreadPool::with_num_threads(1)))
+    }
+}
+
+/// A loaded network with its inputs and outputs resolved.
+pub(crate) struct Network<const IN: usize, const OUT: usize> {
+    model: Model,
+    inputs: [NodeId; IN],
+    outputs: [NodeId; OUT],
+    options: RunOptions,
+    name: String,
+}
+
+impl<const IN: usize, const OUT: usize> Network<IN, OUT> {
+    /// Loads `path`; `inputs` and `outputs` are names of values in its graph, in the order of [`Network::run`].
+    pub(crate) fn load(
+        path: &Path,
+        worker: &Worker,
+        inputs: [&str; IN],
+        outputs: [&str; OUT],
+    ) -> Result<Self, OnnxError> {
+        let malformed = |reason: String| OnnxError::Malformed { path: path.into(), reason };
+        let bytes = read(path)?;
+        let model = Model::load(bytes).map_err(|e| malformed(e.to_string()))?;
+        let node = |name: &str| model.find_node(name).ok_or_else(|| malformed(format!("it has no value `{name}`")));
+        let mut input_ids = [NodeId::from_u32(0); IN];
+        for (id, name) in input_ids.iter_mut().zip(inputs) {
+            *id = node(name)?;
+        }
+        let mut output_ids = [NodeId::from_u32(0); OUT];
+        for (id, name) in output_ids.iter_mut().zip(outputs) {
+            *id = node(name)?;
+        }
+        let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&worker.0)));
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(Self { model, inputs: input_ids, outputs: output_ids, options, name })
+    }
+
+    /// Runs the network once.
+    pub(crate) fn run(&self, inputs: [ValueOrView<'_>; IN]) -> Result<[Value; OUT], OnnxError> {
+        let inputs = self.inputs.into_iter().zip(inputs).collect();
+        self.model.run_n(inputs, self.outputs, Some(self.options.clone())).map_err(|e| self.failed(&e))
+    }
+
+    /// An error about this network.
+    pub(crate) fn failed(&self, reason: &dyn std::fmt::Display) -> OnnxError {
+        OnnxError::Run { network: self.name.clone(), reason: reason.to_string() }
+    }
+}
+
+/// A model file's bytes.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, OnnxError> {
+    std::fs::read(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => OnnxError::Missing { path: path.into() },
+        _ => OnnxError::Malformed { path: path.into(), reason: error.to_string() },
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Where tests find the released networks.
+
+    use std::path::PathBuf;
+
+    /// The folder `name` of the models folder, or `None` with a line that says so.
+    pub(crate) fn models(name: &str) -> Option<PathBuf> {
+        let root = std::env::var_os("CAUSERIE_MODELS").map(PathBuf::from).or_else(|| {
+            let home = std::env::var_os("HOME")?;
+            Some(PathBuf::from(home).join(".cache/causerie"))
+        })?;
+        let dir = root.join(name);
+        if dir.is_dir() {
+            return Some(dir);
+        }
+        assert!(
+            std::env::var_os("CAUSERIE_REQUIRE_MODELS").is_none_or(|v| v != "1"),
+            "model {name} is absent and CAUSERIE_REQUIRE_MODELS is set"
+        );
+        println!("skipped: model {name} is absent (run `causerie models pull`)");
+        None
+    }
+
+    /// A file of the golden folder, relative to `tests/golden`.
+    pub(crate) fn golden(path: &str) -> String {
+        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden")).join(path);
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+}
