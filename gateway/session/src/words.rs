@@ -242,6 +242,8 @@ pub enum ServerEvent {
         usage: Usage,
         /// When everything happened.
         waterfall: Waterfall,
+        /// How often the listener had heard everything before the next sample was there.
+        ran_dry: u32,
     },
     /// Something the client did had no effect, or a turn failed; the conversation goes on.
     Warning(Problem),

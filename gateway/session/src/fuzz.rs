@@ -1,0 +1,304 @@
+//! A session driven by arbitrary bytes, with the invariants that must hold whatever they say.
+
+use std::collections::{HashMap, HashSet};
+
+use causerie_model_api::*;
+use causerie_units::{MediaTime, SampleRate};
+
+use crate::{Detection, Input, Output, ServerEvent, Session, Settings, Setup, Timing, ToolResponse, TurnEnd};
+
+/// Most inputs of one run.
+const MAX_INPUTS: usize = 2_000;
+
+/// Drives a session by `data`: a byte of setup, then an input for each byte or two.
+///
+/// # Panics
+/// An invariant does not hold: a turn that was proposed and neither committed nor discarded, an event of a turn that
+/// was not committed, speech with a gap or before its time, `generation_complete` in an interrupted turn, anything
+/// after the end.
+pub fn fuzz_session(data: &[u8]) {
+    let (&kind, data) = data.split_first().unwrap_or((&0, &[]));
+    let mut run = Run::new(kind);
+    let mut bytes = data.iter().copied();
+    for _ in 0..MAX_INPUTS {
+        let Some(byte) = bytes.next() else { break };
+        run.step(byte, &mut bytes);
+    }
+    run.finish();
+}
+
+/// What the engine is told to answer and what the history says after a question with these pauses, in windows: turns
+/// that were proposed and discarded left out.
+#[cfg(test)]
+pub(crate) fn speculate(pauses: &[u64]) -> (Vec<String>, Vec<Item>) {
+    let mut run = Run::new(0);
+    for pause in pauses {
+        run.windows(10, 0.9);
+        run.windows(*pause, 0.0);
+    }
+    run.windows(10, 0.9);
+    run.windows(40, 0.0);
+    let turns: Vec<TurnId> = run.committed.iter().copied().collect();
+    for turn in &turns {
+        run.take(Input::Engine(Event::Heard { turn: *turn, text: "Hello.".into(), language: "en".into() }));
+        run.take(Input::Engine(Event::Text { turn: *turn, delta: "Hi.".into() }));
+        let done = Event::Done { turn: *turn, reason: FinishReason::Stop, usage: Usage::default() };
+        run.take(Input::Engine(done));
+    }
+    (run.told, run.session.history().cloned().collect())
+}
+
+struct Run {
+    session: Session,
+    now: u64,
+    input: u64,
+    proposed: HashSet<TurnId>,
+    committed: HashSet<TurnId>,
+    settled: HashSet<TurnId>,
+    latest: TurnId,
+    spoken: HashMap<TurnId, u64>,
+    sent: HashMap<TurnId, (u64, u64)>,
+    generation_complete: bool,
+    interrupted: u32,
+    closed: bool,
+    told: Vec<String>,
+}
+
+impl Run {
+    fn new(kind: u8) -> Self {
+        let tool = |name: &str, behavior| ToolDeclaration {
+            name: name.into(),
+            description: String::new(),
+            parameters: "{}".into(),
+            behavior,
+        };
+        let setup = Setup {
+            modality: if kind & 1 == 0 { Modality::Audio } else { Modality::Text },
+            interruption: kind & 2 == 0,
+            detection: Detection { disabled: kind & 4 != 0, ..Detection::default() },
+            covers_all_input: kind & 8 != 0,
+            input_transcription: true,
+            output_transcription: kind & 16 == 0,
+            interim_transcription: kind & 32 != 0,
+            thinking: Thinking { budget: None, include_thoughts: true },
+            tools: vec![tool("block", ToolBehavior::Blocking), tool("free", ToolBehavior::NonBlocking)],
+            ..Setup::default()
+        };
+        let capabilities = Capabilities {
+            audio_in: true,
+            audio_out: true,
+            tools: true,
+            thinking: true,
+            voices: vec![Voice { name: "v".into(), language: "en-US".into(), gender: "female".into() }],
+            ..Capabilities::default()
+        };
+        let settings =
+            Settings { id: SessionId(1), name: String::new(), model: String::new(), timing: Timing::default() };
+        let session = Session::open(setup, &capabilities, settings, MediaTime::ZERO).expect("the setup is valid");
+        let mut run = Self {
+            session,
+            now: 0,
+            input: 0,
+            proposed: HashSet::new(),
+            committed: HashSet::new(),
+            settled: HashSet::new(),
+            latest: TurnId(0),
+            spoken: HashMap::new(),
+            sent: HashMap::new(),
+            generation_complete: false,
+            interrupted: 0,
+            closed: false,
+            told: Vec::new(),
+        };
+        run.drain();
+        run
+    }
+
+    /// One input, chosen by `byte` and the bytes after it.
+    fn step(&mut self, byte: u8, bytes: &mut impl Iterator<Item = u8>) {
+        let more = bytes.next().unwrap_or(0);
+        // Mostly the turn that is latest, now and then another.
+        let turn = if more & 0xc0 == 0xc0 { TurnId(u64::from(more & 7)) } else { self.latest };
+        let text = || ["", "Hello", " there.", " stop", "…"][usize::from(more) % 5].to_owned();
+        match byte % 32 {
+            0..=5 => self.windows(u64::from(more % 24), 0.9),
+            6..=10 => self.windows(u64::from(more % 24), 0.1),
+            11 => self.windows(1, f32::from(more) / 255.0),
+            12..=14 => self.pass(u64::from(more) * 8),
+            15 => self.take(Input::Engine(Event::Partial {
+                stable: text(),
+                unstable: text(),
+                until: InputSamples(self.input),
+            })),
+            16 => self.take(Input::Engine(Event::Heard { turn, text: text(), language: String::new() })),
+            17 => self.take(Input::Engine(Event::Text { turn, delta: text() })),
+            18..=20 => {
+                let start = if more == 255 { 7 } else { self.spoken.get(&turn).copied().unwrap_or(0) };
+                let pcm = vec![0.0; usize::from(more) * 96];
+                let text_until = usize::from(more) % 40;
+                if more != 255 && self.committed.contains(&turn) {
+                    self.spoken.insert(turn, start + pcm.len() as u64);
+                }
+                self.take(Input::Engine(Event::Audio { turn, start: OutputSamples(start), pcm, text_until }));
+            }
+            21 => {
+                let reason =
+                    [FinishReason::Stop, FinishReason::Empty, FinishReason::ToolCalls, FinishReason::MaxTokens]
+                        [usize::from(more) % 4];
+                self.take(Input::Engine(Event::Done { turn, reason, usage: Usage::default() }));
+            }
+            22 => {
+                let name = if more & 1 == 0 { "block" } else { "free" };
+                let call = ToolCall { id: (more % 9).to_string(), name: name.into(), arguments: "{}".into() };
+                self.take(Input::Engine(Event::ToolCall { turn, call }));
+            }
+            23 => self.take(Input::ToolResponse(vec![ToolResponse {
+                id: (more % 9).to_string(),
+                name: "block".into(),
+                response: "{}".into(),
+                scheduling: [Scheduling::Silent, Scheduling::WhenIdle, Scheduling::Interrupt][usize::from(more) % 3],
+                will_continue: more & 64 != 0,
+            }])),
+            24 => {
+                let items = if more & 2 == 0 { vec![Item::text(Role::User, text())] } else { Vec::new() };
+                self.take(Input::ClientContent { items, turn_complete: more & 1 == 0 });
+            }
+            25 => self.take(Input::RealtimeText(text())),
+            26 => self.take(if more & 1 == 0 { Input::ActivityStart } else { Input::ActivityEnd }),
+            27 => self.take(if more & 1 == 0 { Input::AudioStreamEnd } else { Input::CancelReply }),
+            28 => self.take(Input::Played { until: OutputSamples(u64::from(more) << (more & 31)) }),
+            29 => self.take(Input::Engine(Event::Truncated {
+                turn,
+                text_until: usize::from(more),
+                usage: Usage::default(),
+            })),
+            30 if more > 250 => self.take(Input::HalfClose),
+            30 => self.take(Input::Engine(Event::Failed {
+                turn: (more != 250).then_some(turn),
+                error: String::new(),
+                resumable: true,
+            })),
+            _ => self.take(Input::Voice {
+                probability: f32::NAN,
+                from: InputSamples(u64::from(more)),
+                to: InputSamples(u64::from(more / 2)),
+            }),
+        }
+    }
+
+    fn windows(&mut self, count: u64, probability: f32) {
+        for _ in 0..count {
+            self.pass(32);
+            let (from, to) = (InputSamples(self.input), InputSamples(self.input + 512));
+            self.input += 512;
+            self.take(Input::Received { until: to });
+            self.take(Input::Voice { probability, from, to });
+        }
+    }
+
+    /// Lets time pass, waking the session when it asks for it.
+    fn pass(&mut self, ms: u64) {
+        let until = self.now + ms * 1_000_000;
+        while let Output::Wait(due) = self.session.poll_output()
+            && due.as_nanos() <= until
+        {
+            assert!(due.as_nanos() >= self.now, "a deadline in the past");
+            let before = self.now;
+            self.now = self.now.max(due.as_nanos());
+            self.take(Input::Tick);
+            let again = self.session.poll_output();
+            assert!(self.now > before || again != Output::Wait(due), "the session asks for a time that has come");
+        }
+        self.now = until;
+    }
+
+    fn take(&mut self, input: Input) {
+        self.session.handle_input(MediaTime::from_nanos(self.now), input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self.session.poll_output() {
+                Output::Wait(_) => return,
+                output => {
+                    assert!(!self.closed, "{output:?} after the end");
+                    self.check(output);
+                }
+            }
+        }
+    }
+
+    fn check(&mut self, output: Output) {
+        match output {
+            Output::Engine(request) => {
+                match &request {
+                    Request::Propose { turn, from, until, .. } => {
+                        assert!(from < until && until.0 <= self.input, "{request:?} reaches beyond the input");
+                        assert!(self.proposed.insert(*turn), "proposed twice");
+                    }
+                    Request::Commit { turn, .. } => {
+                        assert!(self.proposed.contains(turn) && self.settled.insert(*turn), "{request:?}");
+                        self.committed.insert(*turn);
+                    }
+                    Request::Discard { turn, .. } => {
+                        assert!(self.proposed.contains(turn) && self.settled.insert(*turn), "{request:?}");
+                    }
+                    Request::Start { turn, .. } => {
+                        assert!(!self.proposed.contains(turn) && self.committed.insert(*turn), "{request:?}");
+                    }
+                    Request::Cancel { turn, heard_until, .. } => {
+                        assert!(self.committed.contains(turn), "{request:?}");
+                        let sent = self.sent.get(turn).map_or(0, |(_, until)| *until);
+                        assert!(heard_until.0 <= sent || heard_until.0 == u64::MAX, "{heard_until:?} of {sent} sent");
+                    }
+                    _ => {}
+                }
+                if let Request::Commit { turn, .. } | Request::Start { turn, .. } = &request {
+                    self.latest = *turn;
+                    self.told.push("answer".into());
+                } else if !matches!(request, Request::Propose { .. } | Request::Discard { .. }) {
+                    // Positions and turns differ with the pauses; what is asked does not.
+                    let name = format!("{request:?}");
+                    self.told.push(name.split([' ', '{']).next().unwrap_or_default().to_owned());
+                }
+            }
+            Output::Client(ServerEvent::Audio { turn, start, pcm }) => {
+                assert!(self.committed.contains(&turn), "speech of an uncommitted turn");
+                assert!(!pcm.is_empty() && pcm.len() <= 960);
+                let (began, until) = self.sent.entry(turn).or_insert((self.now, 0));
+                assert_eq!(*until, start.0, "speech with a gap");
+                // Played from its first piece on, a listener has this much; no piece is further ahead than the lead.
+                let played = SampleRate::HZ_24000.samples(MediaTime::from_nanos(self.now - *began).as_duration());
+                assert!(start.0 <= played + 4_800, "sample {} left when {played} were played", start.0);
+                *until += pcm.len() as u64;
+            }
+            Output::Client(ServerEvent::Text { .. } | ServerEvent::OutputTranscription { .. }) => {
+                assert!(!self.committed.is_empty(), "text of no turn");
+            }
+            Output::Client(ServerEvent::GenerationComplete) => self.generation_complete = true,
+            Output::Client(ServerEvent::Interrupted) => self.interrupted += 1,
+            Output::Client(ServerEvent::TurnComplete { reason, .. }) => {
+                let finished = matches!(reason, TurnEnd::Finished(reason) if reason != FinishReason::Empty);
+                assert_eq!(std::mem::take(&mut self.generation_complete), finished, "{reason:?}");
+                if reason == TurnEnd::Interrupted {
+                    assert!(self.interrupted > 0, "the end of an interruption that was not told");
+                    self.interrupted -= 1;
+                }
+            }
+            Output::Client(_) => {}
+            Output::Close(_) => self.closed = true,
+            Output::Wait(_) => {}
+        }
+    }
+
+    /// Ends the conversation: what is owed is delivered or given up, and then it is over.
+    fn finish(mut self) {
+        self.take(Input::HalfClose);
+        for _ in 0..64 {
+            self.pass(61_000);
+        }
+        assert!(self.closed, "the conversation does not end");
+        assert_eq!(self.proposed.difference(&self.settled).count(), 0, "a proposal was left open");
+    }
+}

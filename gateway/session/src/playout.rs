@@ -1,0 +1,298 @@
+//! One turn's speech on its way out: what may leave when, and what the listener has heard of it.
+//!
+//! Sample s is meant to be heard at `anchor + s / rate`; the piece that begins with it leaves a `lead` earlier. Speech
+//! that comes too late for that (the listener has heard everything) moves the anchor and is counted as run dry. While
+//! held, nothing leaves, and the anchor moves when the hold has lasted longer than what was already sent.
+//!
+//! What was heard is what the client reports, carried on by the clock for a moment, or else what the clock says; never
+//! more than was sent.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use causerie_model_api::CREDIT_AHEAD;
+use causerie_units::{MediaTime, SampleRate};
+
+const RATE: SampleRate = SampleRate::HZ_24000;
+
+/// A report of the client is carried on by the clock for this long: reports come a few times a second.
+const REPORT_LIFE: Duration = Duration::from_millis(500);
+
+/// Credit is renewed when this much of it was used.
+const CREDIT_STEP: Duration = Duration::from_secs(1);
+
+/// Speech this far above the credit given is an engine that does not keep to it. A clause that begins within the credit may end beyond it.
+const OVERRUN: Duration = Duration::from_secs(30);
+
+pub(crate) struct Playout {
+    piece: u64,
+    lead: Duration,
+    waiting: VecDeque<f32>,
+    /// Positions in samples since the turn's first: handed over, sent, promised to the engine.
+    received: u64,
+    sent: u64,
+    granted: u64,
+    anchor: Option<MediaTime>,
+    reported: Option<(u64, MediaTime)>,
+    held: bool,
+    ran_dry: u32,
+    /// Which text the speech says, piece by piece of the engine. The oldest are dropped when they were heard.
+    spans: VecDeque<Span>,
+    text_heard: usize,
+}
+
+struct Span {
+    from: u64,
+    until: u64,
+    text_until: usize,
+}
+
+/// What can be wrong with speech from the engine.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Gap,
+    Overrun,
+}
+
+impl Playout {
+    pub(crate) fn new(piece: Duration, lead: Duration) -> Self {
+        Self {
+            piece: RATE.samples(piece).max(1),
+            lead,
+            waiting: VecDeque::new(),
+            received: 0,
+            sent: 0,
+            granted: CREDIT_AHEAD.0,
+            anchor: None,
+            reported: None,
+            held: false,
+            ran_dry: 0,
+            spans: VecDeque::new(),
+            text_heard: 0,
+        }
+    }
+
+    /// Takes speech that begins at `start` and says the reply's text up to byte `text_until`.
+    pub(crate) fn push(&mut self, start: u64, pcm: &[f32], text_until: usize) -> Result<(), Broken> {
+        if start != self.received {
+            return Err(Broken::Gap);
+        }
+        self.received += pcm.len() as u64;
+        if self.received > self.granted + RATE.samples(OVERRUN) {
+            return Err(Broken::Overrun);
+        }
+        self.waiting.extend(pcm);
+        let text_until = text_until.max(self.spans.back().map_or(self.text_heard, |span| span.text_until));
+        self.spans.push_back(Span { from: start, until: self.received, text_until });
+        Ok(())
+    }
+
+    /// The next piece, if one is due: its position and samples.
+    pub(crate) fn pull(&mut self, now: MediaTime) -> Option<(u64, Vec<f32>)> {
+        if self.due()? > now {
+            return None;
+        }
+        match self.anchor {
+            None => self.anchor = Some(now),
+            Some(anchor) if anchor + RATE.duration(self.sent) < now => {
+                self.ran_dry += 1;
+                self.anchor = Some(now.saturating_sub(RATE.duration(self.sent)));
+            }
+            Some(_) => {}
+        }
+        let start = self.sent;
+        let count = self.piece.min(self.waiting.len() as u64);
+        self.sent += count;
+        Some((start, self.waiting.drain(..count as usize).collect()))
+    }
+
+    /// When the next piece may leave; `None` when there is none or it is held.
+    pub(crate) fn due(&self) -> Option<MediaTime> {
+        if self.waiting.is_empty() || self.held {
+            return None;
+        }
+        Some(match self.anchor {
+            None => MediaTime::ZERO,
+            Some(anchor) => (anchor + RATE.duration(self.sent)).saturating_sub(self.lead),
+        })
+    }
+
+    /// Nothing leaves until [`Playout::release`].
+    pub(crate) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Goes on from the unsent speech. Silence that the hold made is not the engine's lateness.
+    pub(crate) fn release(&mut self, now: MediaTime) {
+        if std::mem::take(&mut self.held)
+            && let Some(anchor) = self.anchor
+            && anchor + RATE.duration(self.sent) < now
+        {
+            self.anchor = Some(now.saturating_sub(RATE.duration(self.sent)));
+        }
+    }
+
+    /// The client says that its listener has heard up to `until`. Reports backwards are old, reports of what was never
+    /// sent are cut.
+    pub(crate) fn report(&mut self, until: u64, now: MediaTime) {
+        let until = until.min(self.sent);
+        if self.reported.is_none_or(|(before, _)| until > before) {
+            self.reported = Some((until, now));
+        }
+    }
+
+    /// What the listener has heard, in samples.
+    pub(crate) fn heard(&self, now: MediaTime) -> u64 {
+        let heard = match (self.reported, self.anchor) {
+            (Some((until, at)), _) => until + RATE.samples(now.since(at).min(REPORT_LIFE)),
+            (None, Some(anchor)) => RATE.samples(now.since(anchor)),
+            (None, None) => 0,
+        };
+        heard.min(self.sent)
+    }
+
+    /// A new promise to the engine, when there is one to make.
+    pub(crate) fn grant(&mut self, now: MediaTime) -> Option<u64> {
+        let until = self.heard(now) + CREDIT_AHEAD.0;
+        (until >= self.granted + RATE.samples(CREDIT_STEP)).then(|| {
+            self.granted = until;
+            until
+        })
+    }
+
+    /// Bytes of the text said by the first `samples`, between the ends of the engine's pieces by proportion.
+    pub(crate) fn text_at(&self, samples: u64) -> usize {
+        let mut before = self.text_heard;
+        for span in &self.spans {
+            if samples < span.until {
+                let part = samples.saturating_sub(span.from) as u128 * (span.text_until - before) as u128;
+                return before + (part / u128::from(span.until - span.from)) as usize;
+            }
+            before = span.text_until;
+        }
+        before
+    }
+
+    /// Forgets what the text was of speech that has been heard.
+    pub(crate) fn prune(&mut self, now: MediaTime) {
+        let heard = self.heard(now);
+        while let Some(span) = self.spans.pop_front_if(|span| span.until <= heard) {
+            self.text_heard = span.text_until;
+        }
+    }
+
+    /// Whether everything handed over was sent.
+    pub(crate) fn drained(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// What was sent, in samples.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// How often the listener had to wait.
+    pub(crate) fn ran_dry(&self) -> u32 {
+        self.ran_dry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> MediaTime {
+        MediaTime::from_millis(ms)
+    }
+
+    fn playout() -> Playout {
+        Playout::new(Duration::from_millis(40), Duration::from_millis(200))
+    }
+
+    fn departures(playout: &mut Playout, until: u64) -> Vec<(u64, u64)> {
+        let mut left = Vec::new();
+        for now in 0..=until {
+            while let Some((start, _)) = playout.pull(ms(now)) {
+                left.push((now, start / 24));
+            }
+        }
+        left
+    }
+
+    #[test]
+    fn pieces_leave_by_deadline_with_the_lead() {
+        let mut playout = playout();
+        playout.push(0, &[0.0; 24 * 330], 10).unwrap();
+        let left = departures(&mut playout, 1000);
+        assert_eq!(left, [(0, 0), (0, 40), (0, 80), (0, 120), (0, 160), (0, 200), (40, 240), (80, 280), (120, 320)]);
+        assert_eq!(playout.ran_dry(), 0);
+        assert_eq!(playout.heard(ms(100)), 2400);
+        assert_eq!(playout.heard(ms(5000)), 24 * 330);
+    }
+
+    #[test]
+    fn late_speech_moves_the_anchor_and_counts_as_dry() {
+        let mut playout = playout();
+        playout.push(0, &[0.0; 2400], 1).unwrap();
+        departures(&mut playout, 50);
+        playout.push(2400, &[0.0; 2400], 2).unwrap();
+        assert!(playout.pull(ms(90)).is_some());
+        assert_eq!(playout.ran_dry(), 0, "within the lead");
+        departures(&mut playout, 90);
+        playout.push(4800, &[0.0; 2400], 3).unwrap();
+        assert_eq!(playout.pull(ms(700)).map(|(start, _)| start), Some(4800));
+        assert_eq!(playout.ran_dry(), 1);
+        assert_eq!(playout.heard(ms(710)), 4800 + 240);
+    }
+
+    #[test]
+    fn a_hold_stops_what_leaves_and_is_not_dryness() {
+        let mut playout = playout();
+        playout.push(0, &[0.0; 24_000], 1).unwrap();
+        departures(&mut playout, 0);
+        playout.hold();
+        assert_eq!(playout.due(), None);
+        playout.release(ms(600));
+        assert_eq!(playout.heard(ms(600)), 24 * 240, "what had been sent was heard meanwhile");
+        assert!(playout.pull(ms(600)).is_some());
+        assert_eq!(playout.ran_dry(), 0);
+    }
+
+    #[test]
+    fn reports_are_clamped_to_what_was_sent_and_never_go_back() {
+        let mut playout = playout();
+        playout.push(0, &[0.0; 24_000], 1).unwrap();
+        departures(&mut playout, 300);
+        let sent = playout.sent();
+        playout.report(1_000, ms(300));
+        assert_eq!(playout.heard(ms(300)), 1_000);
+        assert_eq!(playout.heard(ms(310)), 1_240);
+        playout.report(10, ms(320));
+        assert_eq!(playout.heard(ms(320)), 1_480);
+        playout.report(u64::MAX, ms(330));
+        assert_eq!(playout.heard(ms(330)), sent);
+    }
+
+    #[test]
+    fn text_follows_the_speech() {
+        let mut playout = playout();
+        playout.push(0, &[0.0; 1000], 10).unwrap();
+        playout.push(1000, &[0.0; 1000], 30).unwrap();
+        assert_eq!([0, 500, 1000, 1500, 2000, 9000].map(|at| playout.text_at(at)), [0, 5, 10, 20, 30, 30]);
+        departures(&mut playout, 1000);
+        playout.prune(ms(60));
+        assert_eq!([1500, 2000].map(|at| playout.text_at(at)), [20, 30]);
+    }
+
+    #[test]
+    fn credit_follows_the_listener() {
+        let mut playout = playout();
+        playout.push(0, &[0.0; 24 * 3000], 10).unwrap();
+        departures(&mut playout, 900);
+        assert_eq!(playout.grant(ms(999)), None);
+        departures(&mut playout, 1000);
+        assert_eq!(playout.grant(ms(1000)), Some(192_000 + 24_000));
+        assert_eq!(playout.push(9, &[0.0], 1), Err(Broken::Gap));
+        assert_eq!(playout.push(24 * 3000, &vec![0.0; 24 * 40_000], 1), Err(Broken::Overrun));
+    }
+}

@@ -1,0 +1,659 @@
+//! Speech: turns, pauses, interruptions, and clients that fall silent.
+
+use causerie_model_api::*;
+
+use super::stage::{Script, Stage, setup};
+use crate::{Detection, Input, Sensitivity, Setup};
+
+fn stage() -> Stage {
+    Stage::new(setup(), Script::default())
+}
+
+/// A stage in the middle of a reply of 6 s, at about 2 s of it.
+fn talking(setup: Setup) -> Stage {
+    let reply = vec![("One two three.", 3_000), (" Four five six.", 3_000)];
+    let mut stage = Stage::new(setup, Script { reply, heard: ["Count.", "And now?"].into(), ..Script::default() });
+    stage.speak(960).quiet(2_560);
+    stage.lines();
+    stage
+}
+
+#[test]
+fn a_question_is_answered() {
+    let mut stage = stage();
+    stage.quiet(640).speak(960).quiet(3_000).expect(
+        r#"
+        736 | listen 340
+        736 > speech_started 640
+        1824 | propose 1 340..1824
+        2112 > speech_stopped 1600
+        2112 | commit 1
+        2162 > heard "What is it?" finished
+        2212 > speech 1 0..160
+        2212 > said "One"
+        2212 > speech 1 160..320
+        2292 > said " two"
+        2332 > speech 1 320..600
+        2572 > said " three."
+        2612 > speech 1 600..800
+        2772 > said " Four"
+        2812 > speech 1 800..1000
+        2972 > said " five"
+        3012 > speech 1 1000..1200
+        3172 > said " six."
+        3172 > generation_complete
+        3172 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
+        "#,
+    );
+    assert_eq!(stage.history(), "User: What is it?\nModel: One two three. Four five six.\n");
+}
+
+#[test]
+fn a_pause_is_proposed_and_discarded_without_trace() {
+    let mut stage = stage();
+    stage.speak(640).quiet(320).speak(640).quiet(2_400).expect(
+        r#"
+        96 | listen 0
+        96 > speech_started 0
+        864 | propose 1 0..864
+        1024 | discard 1
+        1824 | propose 2 0..1824
+        2112 > speech_stopped 1600
+        2112 | commit 2
+        2162 > heard "What is it?" finished
+        2212 > speech 2 0..160
+        2212 > said "One"
+        2212 > speech 2 160..320
+        2292 > said " two"
+        2332 > speech 2 320..600
+        2572 > said " three."
+        2612 > speech 2 600..800
+        2772 > said " Four"
+        2812 > speech 2 800..1000
+        2972 > said " five"
+        3012 > speech 2 1000..1200
+        3172 > said " six."
+        3172 > generation_complete
+        3172 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
+        "#,
+    );
+}
+
+#[test]
+fn pauses_inside_a_question_do_not_split_it() {
+    for pause in [150, 300, 500] {
+        // An engine that answers at once has its reply ready the moment a turn is committed.
+        for think_ms in [0, 400] {
+            let mut stage = Stage::new(setup(), Script { think_ms, ..Script::default() });
+            stage.speak(800).quiet(pause).speak(800).quiet(pause).speak(500).quiet(4_000);
+            let log = stage.lines();
+            for (what, times) in [("interrupted", 0), ("turn_complete", 1), ("generation_complete", 1)] {
+                assert_eq!(log.matches(what).count(), times, "{pause} ms, {think_ms} ms: {what}\n{log}");
+            }
+            assert_eq!(stage.history(), "User: What is it?\nModel: One two three. Four five six.\n");
+        }
+    }
+}
+
+#[test]
+fn a_turn_of_which_nothing_was_sent_is_taken_back() {
+    let heard = ["What is the", "What is the capital?"].into();
+    let mut stage = Stage::new(setup(), Script { heard, think_ms: 400, ..Script::default() });
+    stage.speak(640).quiet(960).speak(640).quiet(2_900).expect(
+        r#"
+        96 | listen 0
+        96 > speech_started 0
+        864 | propose 1 0..864
+        1152 > speech_stopped 640
+        1152 | commit 1
+        1552 > heard "What is the" finished
+        1696 | cancel 1 0
+        1696 | listen 0
+        1696 > speech_started 1600
+        2464 | propose 2 0..2464
+        2752 > speech_stopped 2240
+        2752 | commit 2
+        3152 > heard " capital?" finished
+        3552 > speech 2 0..160
+        3552 > said "One"
+        3552 > speech 2 160..320
+        3632 > said " two"
+        3672 > speech 2 320..600
+        3912 > said " three."
+        3952 > speech 2 600..800
+        4112 > said " Four"
+        4152 > speech 2 800..1000
+        4312 > said " five"
+        4352 > speech 2 1000..1200
+        4512 > said " six."
+        4512 > generation_complete
+        4512 > turn_complete Finished(Stop) 9 tokens, at 512 912 1312 1312 1312
+        "#,
+    );
+    assert_eq!(stage.history(), "User: What is the capital?\nModel: One two three. Four five six.\n");
+}
+
+#[test]
+fn a_reply_that_has_begun_is_interrupted_and_not_taken_back() {
+    let mut stage = stage();
+    stage.speak(640).quiet(800);
+    stage.lines();
+    stage.speak(960).quiet(640);
+    let log = stage.lines();
+    assert!(log.contains("> interrupted") && !log.contains("cancel 1 0\n"), "{log}");
+}
+
+#[test]
+fn speech_counts_when_the_reply_it_went_into_is_over() {
+    let mut stage = Stage::new(setup(), Script { think_ms: 100_000, ..Script::default() });
+    stage.speak(640).quiet(2_560).speak(192).quiet(256);
+    stage.lines();
+    stage.event(Event::Done { turn: TurnId(1), reason: FinishReason::Empty, usage: Usage::default() }).expect(
+        r#"
+        3648 > turn_complete Finished(Empty) 0 tokens, at 512 - - - -
+        3648 > speech_started 3200
+        3648 | propose 2 2900..3648
+        "#,
+    );
+}
+
+#[test]
+fn the_first_speech_waits_while_somebody_may_be_beginning() {
+    // Two loud windows are no start, but the reply that is ready meanwhile waits for them to be over.
+    let mut stage = Stage::new(setup(), Script { think_ms: 40, ..Script::default() });
+    stage.speak(640).quiet(544).speak(64).quiet(640).expect(
+        r#"
+        96 | listen 0
+        96 > speech_started 0
+        864 | propose 1 0..864
+        1152 > speech_stopped 640
+        1152 | commit 1
+        1192 > heard "What is it?" finished
+        1408 > speech 1 0..160
+        1408 > said "One"
+        1408 > speech 1 160..320
+        1488 > said " two"
+        1528 > speech 1 320..600
+        1768 > said " three."
+        1808 > speech 1 600..720
+        "#,
+    );
+}
+
+#[test]
+fn a_click_is_not_speech() {
+    let mut stage = stage();
+    stage.quiet(320).speak(64).quiet(960).speak(32).quiet(320).expect("");
+}
+
+#[test]
+fn enough_speech_interrupts() {
+    let mut stage = talking(setup());
+    stage.speak(960).quiet(1_600).expect(
+        r#"
+        3532 > speech 1 2160..2240
+        3572 | credit 1 10000
+        3612 > speech 1 2240..2280
+        3616 | listen 3220
+        4032 > speech_started 3520
+        4032 > interrupted
+        4032 | cancel 1 2280
+        4033 > turn_complete Interrupted 1 tokens, at 512 562 612 612 612
+        4704 | propose 2 3220..4704
+        4992 > speech_stopped 4480
+        4992 | commit 2
+        5042 > heard "And now?" finished
+        5092 > speech 2 0..680
+        5532 > said "One"
+        5572 > speech 2 680..1200
+        "#,
+    );
+    assert_eq!(stage.history(), "User: Count.\nUser: And now?\n", "no whole piece was heard");
+}
+
+#[test]
+fn a_nod_does_not_interrupt() {
+    let mut stage = talking(setup());
+    stage.speak(320).quiet(1_280).expect(
+        r#"
+        3532 > speech 1 2160..2240
+        3572 | credit 1 10000
+        3612 > speech 1 2240..2280
+        3616 | listen 3220
+        4160 | ignore
+        4160 > speech 1 2280..3000
+        4640 > said " three."
+        4680 > speech 1 3000..3240
+        4880 | credit 1 11000
+        4920 > speech 1 3240..3480
+        "#,
+    );
+}
+
+#[test]
+fn words_decide_before_the_clock() {
+    let partial =
+        |text: &str| Event::Partial { stable: String::new(), unstable: text.into(), until: InputSamples(1_000_000) };
+    let mut stage = talking(setup());
+    stage.speak(192).event(partial("Wait")).quiet(640).expect(
+        r#"
+        3532 > speech 1 2160..2240
+        3572 | credit 1 10000
+        3612 > speech 1 2240..2280
+        3616 | listen 3220
+        3712 > speech_started 3520
+        3712 > interrupted
+        3712 | cancel 1 2140
+        3713 > turn_complete Interrupted 1 tokens, at 512 562 612 612 612
+        3936 | propose 2 3220..3936
+        4224 > speech_stopped 3712
+        4224 | commit 2
+        4274 > heard "And now?" finished
+        4324 > speech 2 0..240
+        "#,
+    );
+    let mut stage = talking(setup());
+    stage.speak(192).event(partial("Yeah, right")).speak(960).quiet(512).expect(
+        r#"
+        3532 > speech 1 2160..2240
+        3572 | credit 1 10000
+        3612 > speech 1 2240..2280
+        3616 | listen 3220
+        4992 | ignore
+        4992 > speech 1 2280..2680
+        "#,
+    );
+}
+
+#[test]
+fn history_keeps_what_the_client_says_was_heard() {
+    let mut stage = talking(setup());
+    stage.quiet(1_600);
+    stage.lines();
+    // By the clock 3.4 s were heard, the first piece among them; the listener lags behind.
+    stage.take(Input::Played { until: OutputSamples(24 * 2_500) }).take(Input::CancelReply).quiet(64).expect(
+        r#"
+        5120 > interrupted
+        5120 | cancel 1 2500
+        5121 > turn_complete Interrupted 1 tokens, at 512 562 612 612 612
+        "#,
+    );
+    assert_eq!(stage.history(), "User: Count.\n");
+    let mut stage = talking(setup());
+    stage.quiet(1_600);
+    stage.take(Input::Played { until: OutputSamples(u64::MAX) }).take(Input::CancelReply).quiet(64);
+    assert_eq!(stage.history(), "User: Count.\nModel: One two three.\n");
+}
+
+#[test]
+fn a_reply_that_may_not_be_interrupted_is_followed_by_the_next() {
+    let mut stage = talking(Setup { interruption: false, ..setup() });
+    stage.speak(960).quiet(12_000).expect(
+        r#"
+        3532 > speech 1 2160..2240
+        3572 | credit 1 10000
+        3612 > speech 1 2240..2280
+        3616 | listen 3220
+        3616 > speech_started 3520
+        3652 > speech 1 2280..3000
+        4332 > said " three."
+        4372 > speech 1 3000..3240
+        4572 | credit 1 11000
+        4612 > speech 1 3240..3640
+        4992 > speech_stopped 4480
+        5012 > speech 1 3640..4000
+        5332 > said " Four"
+        5372 > speech 1 4000..4240
+        5572 | credit 1 12000
+        5612 > speech 1 4240..5000
+        6332 > said " five"
+        6372 > speech 1 5000..5240
+        6572 | credit 1 13000
+        6612 > speech 1 5240..6000
+        7332 > said " six."
+        7332 > generation_complete
+        7332 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
+        7332 | start 2 3220..4704
+        7382 > heard "And now?" finished
+        7432 > speech 2 0..680
+        7872 > said "One"
+        7912 > speech 2 680..1240
+        8432 | credit 2 9000
+        8472 > speech 2 1240..1520
+        8712 > said " two"
+        8752 > speech 2 1520..2240
+        9432 | credit 2 10000
+        9472 > speech 2 2240..3000
+        10192 > said " three."
+        10232 > speech 2 3000..3240
+        10432 | credit 2 11000
+        10472 > speech 2 3240..4000
+        11192 > said " Four"
+        11232 > speech 2 4000..4240
+        11432 | credit 2 12000
+        11472 > speech 2 4240..5000
+        12192 > said " five"
+        12232 > speech 2 5000..5240
+        12432 | credit 2 13000
+        12472 > speech 2 5240..6000
+        13192 > said " six."
+        13192 > generation_complete
+        13192 > turn_complete Finished(Stop) 9 tokens, at 2852 2902 2952 2952 2952
+        "#,
+    );
+    assert_eq!(
+        stage.history(),
+        "User: Count.\nModel: One two three. Four five six.\nUser: And now?\nModel: One two three. Four five six.\n"
+    );
+}
+
+#[test]
+fn noise_that_is_no_words_is_not_answered() {
+    let script = Script { heard: [""].into(), reply: Vec::new(), reason: FinishReason::Empty, ..Script::default() };
+    let mut stage = Stage::new(setup(), script);
+    stage.speak(640).quiet(960).expect(
+        r#"
+        96 | listen 0
+        96 > speech_started 0
+        864 | propose 1 0..864
+        1152 > speech_stopped 640
+        1152 | commit 1
+        1202 > turn_complete Finished(Empty) 9 tokens, at 512 562 - - -
+        "#,
+    );
+    assert_eq!(stage.history(), "");
+}
+
+#[test]
+fn a_client_that_stops_sending_has_stopped_speaking() {
+    let mut stage = stage();
+    stage.speak(640).pass(3_000).expect(
+        r#"
+        96 | listen 0
+        96 > speech_started 0
+        1140 | propose 1 0..640
+        1440 > speech_stopped 640
+        1440 | commit 1
+        1490 > heard "What is it?" finished
+        1540 > speech 1 0..160
+        1540 > said "One"
+        1540 > speech 1 160..320
+        1620 > said " two"
+        1660 > speech 1 320..600
+        1900 > said " three."
+        1940 > speech 1 600..800
+        2100 > said " Four"
+        2140 > speech 1 800..1000
+        2300 > said " five"
+        2340 > speech 1 1000..1200
+        2500 > said " six."
+        2500 > generation_complete
+        2500 > turn_complete Finished(Stop) 9 tokens, at 800 850 900 900 900
+        "#,
+    );
+}
+
+#[test]
+fn large_packets_are_not_silence() {
+    let mut stage = stage();
+    let mut at = 0;
+    for _ in 0..6 {
+        stage.pass(500);
+        let from = at;
+        at += 8_000;
+        stage.take(Input::Received { until: InputSamples(at) });
+        for window in (from / 512)..(at / 512) {
+            let (from, to) = (InputSamples(window * 512), InputSamples(window * 512 + 512));
+            stage.take(Input::Voice { probability: 0.9, from, to });
+        }
+    }
+    stage.expect(
+        r#"
+        500 | listen 0
+        500 > speech_started 0
+        "#,
+    );
+}
+
+#[test]
+fn sensitivity_and_durations_are_the_clients() {
+    let detection =
+        Detection { end_sensitivity: Sensitivity::Low, start_confirm_ms: Some(320), ..Detection::default() };
+    let mut stage = Stage::new(Setup { detection, ..setup() }, Script::default());
+    stage.speak(256).quiet(640).speak(640).quiet(960).expect(
+        r#"
+        1216 | listen 596
+        1216 > speech_started 896
+        1760 | propose 1 596..1760
+        2336 > speech_stopped 1536
+        2336 | commit 1
+        2386 > heard "What is it?" finished
+        2436 > speech 1 0..160
+        2436 > said "One"
+        2436 > speech 1 160..280
+        "#,
+    );
+    let detection = Detection { silence_duration_ms: Some(100), ..Detection::default() };
+    let mut stage = Stage::new(Setup { detection, ..setup() }, Script::default());
+    stage.speak(640).quiet(192).expect(
+        r#"
+        96 | listen 0
+        96 > speech_started 0
+        768 | propose 1 0..768
+        768 > speech_stopped 640
+        768 | commit 1
+        818 > heard "What is it?" finished
+        "#,
+    );
+}
+
+#[test]
+fn the_streams_end_ends_the_utterance() {
+    let mut stage = stage();
+    stage.speak(640).take(Input::AudioStreamEnd).pass(400).expect(
+        r#"
+        96 | listen 0
+        96 > speech_started 0
+        640 > speech_stopped 640
+        640 | start 1 0..640
+        690 > heard "What is it?" finished
+        740 > speech 1 0..160
+        740 > said "One"
+        740 > speech 1 160..320
+        820 > said " two"
+        860 > speech 1 320..520
+        "#,
+    );
+}
+
+#[test]
+fn a_half_close_finishes_what_is_owed() {
+    let mut stage = stage();
+    stage.speak(640).take(Input::HalfClose).pass(3_000).expect(
+        r#"
+        96 | listen 0
+        96 > speech_started 0
+        640 > speech_stopped 640
+        640 | start 1 0..640
+        690 > heard "What is it?" finished
+        740 > speech 1 0..160
+        740 > said "One"
+        740 > speech 1 160..320
+        820 > said " two"
+        860 > speech 1 320..600
+        1100 > said " three."
+        1140 > speech 1 600..800
+        1300 > said " Four"
+        1340 > speech 1 800..1000
+        1500 > said " five"
+        1540 > speech 1 1000..1200
+        1700 > said " six."
+        1700 > generation_complete
+        1700 > turn_complete Finished(Stop) 9 tokens, at 0 50 100 100 100
+        1700 | close
+        1700 > close Ok(())
+        "#,
+    );
+    assert!(stage.closed);
+    let mut stage = self::stage();
+    stage.quiet(320).take(Input::HalfClose).expect(
+        r#"
+        320 | close
+        320 > close Ok(())
+        "#,
+    );
+    assert!(stage.closed);
+}
+
+#[test]
+fn a_late_engine_runs_the_listener_dry_and_is_counted() {
+    let mut stage = Stage::new(setup(), Script { think_ms: 900, ..Script::default() });
+    stage.speak(640).quiet(5_120).expect(
+        r#"
+        96 | listen 0
+        96 > speech_started 0
+        864 | propose 1 0..864
+        1152 > speech_stopped 640
+        1152 | commit 1
+        2052 > heard "What is it?" finished
+        2952 > speech 1 0..160
+        2952 > said "One"
+        2952 > speech 1 160..320
+        3032 > said " two"
+        3072 > speech 1 320..600
+        3312 > said " three."
+        3852 > speech 1 600..800
+        3852 > said " Four"
+        3852 > speech 1 800..1000
+        4012 > said " five"
+        4052 > speech 1 1000..1200
+        4212 > said " six."
+        4212 > generation_complete
+        4212 > turn_complete Finished(Stop) 9 tokens, at 512 1412 2312 2312 2312 dry 1
+        "#,
+    );
+}
+
+#[test]
+fn credit_is_renewed_as_the_listener_hears() {
+    let script = Script { reply: vec![("One.", 7_900), (" Two.", 3_000)], ..Script::default() };
+    let mut stage = Stage::new(Setup { output_transcription: false, ..setup() }, script);
+    stage.speak(640).quiet(12_800).expect(
+        r#"
+        96 | listen 0
+        96 > speech_started 0
+        864 | propose 1 0..864
+        1152 > speech_stopped 640
+        1152 | commit 1
+        1202 > heard "What is it?" finished
+        1252 > speech 1 0..1240
+        2252 | credit 1 9000
+        2292 > speech 1 1240..2240
+        3252 | credit 1 10000
+        3292 > speech 1 2240..3240
+        4252 | credit 1 11000
+        4292 > speech 1 3240..4240
+        5252 | credit 1 12000
+        5292 > speech 1 4240..5240
+        6252 | credit 1 13000
+        6292 > speech 1 5240..6240
+        7252 | credit 1 14000
+        7292 > speech 1 6240..7240
+        8252 | credit 1 15000
+        8292 > speech 1 7240..8240
+        9252 | credit 1 16000
+        9292 > speech 1 8240..9240
+        10252 | credit 1 17000
+        10292 > speech 1 9240..10240
+        11252 | credit 1 18000
+        11292 > speech 1 10240..10900
+        11932 > generation_complete
+        11932 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
+        "#,
+    );
+}
+
+#[test]
+fn transcripts_of_the_user_grow_while_speaking() {
+    let partial = |stable: &str, unstable: &str| Event::Partial {
+        stable: stable.into(),
+        unstable: unstable.into(),
+        until: InputSamples(9_000),
+    };
+    let setup = Setup { interim_transcription: true, ..setup() };
+    let mut stage = Stage::new(setup, Script { heard: ["What is the capital?"].into(), ..Script::default() });
+    stage.speak(640);
+    stage.event(partial("What", " was the")).event(partial("What is", " the cap"));
+    stage.quiet(576).event(partial("late", "")).expect(
+        r#"
+        96 | listen 0
+        96 > speech_started 0
+        640 > interim "What was the"
+        640 > heard "What"
+        640 > interim "What is the cap"
+        640 > heard " is"
+        864 | propose 1 0..864
+        1152 > speech_stopped 640
+        1152 | commit 1
+        1202 > heard " the capital?" finished
+        "#,
+    );
+}
+
+#[test]
+fn marks_replace_the_detector() {
+    let detection = Detection { disabled: true, ..Detection::default() };
+    let mut stage = Stage::new(Setup { detection, ..setup() }, Script::default());
+    stage.speak(640).quiet(960);
+    stage.take(Input::ActivityEnd).take(Input::AudioStreamEnd);
+    stage.take(Input::ActivityStart).take(Input::ActivityStart).quiet(960).take(Input::ActivityEnd).quiet(640);
+    stage.take(Input::ActivityStart).quiet(32).expect(
+        r#"
+        1600 > warning FailedPrecondition realtime_input.activity_end: no activity has started
+        1600 > warning FailedPrecondition realtime_input.audio_stream_end: the stream's end means nothing while automatic activity detection is disabled
+        1600 | listen 1600
+        1600 > speech_started 1600
+        1600 > warning FailedPrecondition realtime_input.activity_start: the activity has started already
+        2560 > speech_stopped 2560
+        2560 | start 1 1600..2560
+        2610 > heard "What is it?" finished
+        2660 > speech 1 0..160
+        2660 > said "One"
+        2660 > speech 1 160..320
+        2740 > said " two"
+        2780 > speech 1 320..600
+        3020 > said " three."
+        3060 > speech 1 600..760
+        3200 > interrupted
+        3200 | cancel 1 540
+        3200 | listen 3200
+        3200 > speech_started 3200
+        3201 > turn_complete Interrupted 1 tokens, at 0 50 100 100 100
+        "#,
+    );
+    let mut stage = self::stage();
+    stage.take(Input::ActivityStart).take(Input::ActivityEnd).expect(
+        r#"
+        0 > warning FailedPrecondition realtime_input.activity_start: activity marks need automatic activity detection to be disabled
+        0 > warning FailedPrecondition realtime_input.activity_end: activity marks need automatic activity detection to be disabled
+        "#,
+    );
+}
+
+#[test]
+fn a_turn_that_includes_all_input_reaches_back() {
+    let mut stage = Stage::new(Setup { covers_all_input: true, ..setup() }, Script::default());
+    stage.quiet(3_200).speak(640).quiet(640).expect(
+        r#"
+        3296 | listen 1200
+        3296 > speech_started 3200
+        4064 | propose 1 1200..4064
+        4352 > speech_stopped 3840
+        4352 | commit 1
+        4402 > heard "What is it?" finished
+        4452 > speech 1 0..160
+        4452 > said "One"
+        4452 > speech 1 160..240
+        "#,
+    );
+}

@@ -1,0 +1,6 @@
+//! Whole conversations in virtual time: a scripted user, a scripted engine, and everything that is said as text.
+
+mod conversations;
+mod properties;
+mod requests;
+mod stage;

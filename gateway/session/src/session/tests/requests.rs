@@ -1,0 +1,376 @@
+//! Text, history, tools, and engines that fail.
+
+use causerie_model_api::*;
+
+use super::stage::{Script, Stage, setup};
+use crate::{Input, Setup, ToolResponse};
+
+fn text_stage() -> Stage {
+    Stage::new(Setup { modality: Modality::Text, ..setup() }, Script::default())
+}
+
+fn said(text: &str) -> Input {
+    Input::ClientContent { items: vec![Item::text(Role::User, text)], turn_complete: true }
+}
+
+fn result(id: &str) -> Input {
+    Input::ToolResponse(vec![ToolResponse {
+        id: id.into(),
+        name: "clock".into(),
+        response: "{\"time\":\"noon\"}".into(),
+        scheduling: Scheduling::WhenIdle,
+        will_continue: false,
+    }])
+}
+
+fn with_tool(behavior: ToolBehavior) -> Setup {
+    let tool = ToolDeclaration {
+        name: "clock".into(),
+        description: "Tells the time.".into(),
+        parameters: "{}".into(),
+        behavior,
+    };
+    Setup { modality: Modality::Text, tools: vec![tool], ..setup() }
+}
+
+#[test]
+fn text_is_answered_with_text() {
+    let mut stage = text_stage();
+    stage.take(said("Count.")).pass(400).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        50 > text "One two three."
+        100 > text " Four five six."
+        100 > generation_complete
+        100 > turn_complete Finished(Stop) 9 tokens, at - - 50 - -
+        "#,
+    );
+    assert_eq!(stage.history(), "User: Count.\nModel: One two three. Four five six.\n");
+}
+
+#[test]
+fn content_without_an_end_is_only_remembered() {
+    let mut stage = text_stage();
+    let items = vec![Item::text(Role::User, "I am Ada."), Item::text(Role::Model, "Hello Ada.")];
+    stage.take(Input::ClientContent { items, turn_complete: false }).pass(400);
+    stage.take(Input::ClientContent { items: Vec::new(), turn_complete: true });
+    stage.take(Input::RealtimeText("Who am I?".into())).pass(400).expect(
+        r#"
+        0 | append 2
+        400 > warning InvalidArgument client_content.turns: there is nothing to answer: say something first
+        400 | append 1
+        400 | start 1
+        450 > text "One two three."
+        500 > text " Four five six."
+        500 > generation_complete
+        500 > turn_complete Finished(Stop) 9 tokens, at - - 50 - -
+        "#,
+    );
+}
+
+#[test]
+fn content_during_a_reply_follows_it_and_a_turn_cuts_it() {
+    let mut stage = Stage::new(setup(), Script::default());
+    stage.take(said("Count.")).pass(500);
+    let items = vec![Item::text(Role::User, "By the way.")];
+    stage.take(Input::ClientContent { items, turn_complete: false }).pass(300);
+    stage.take(said("Stop, count again.")).pass(2_000).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        50 > speech 1 0..160
+        50 > said "One"
+        50 > speech 1 160..320
+        130 > said " two"
+        170 > speech 1 320..600
+        410 > said " three."
+        450 > speech 1 600..800
+        610 > said " Four"
+        650 > speech 1 800..960
+        800 > interrupted
+        800 | cancel 1 750
+        800 | append 1
+        800 | append 1
+        800 | start 2
+        801 > turn_complete Interrupted 1 tokens, at - - 50 50 50
+        850 > speech 2 0..160
+        850 > said "One"
+        850 > speech 2 160..320
+        930 > said " two"
+        970 > speech 2 320..600
+        1210 > said " three."
+        1250 > speech 2 600..800
+        1410 > said " Four"
+        1450 > speech 2 800..1000
+        1610 > said " five"
+        1650 > speech 2 1000..1200
+        1810 > said " six."
+        1810 > generation_complete
+        1810 > turn_complete Finished(Stop) 9 tokens, at - - 50 50 50
+        "#,
+    );
+    assert_eq!(
+        stage.history(),
+        "User: Count.\nModel: One two three.\nUser: By the way.\nUser: Stop, count again.\nModel: One two three. Four \
+         five six.\n"
+    );
+}
+
+#[test]
+fn text_waits_for_a_reply_that_may_not_be_interrupted() {
+    let mut stage =
+        Stage::new(Setup { interruption: false, output_transcription: false, ..setup() }, Script::default());
+    stage.take(said("Count.")).pass(500).take(Input::RealtimeText("And again.".into())).pass(2_500).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        50 > speech 1 0..1200
+        1010 > generation_complete
+        1010 > turn_complete Finished(Stop) 9 tokens, at - - 50 50 50
+        1010 | append 1
+        1010 | start 2
+        1060 > speech 2 0..1200
+        2020 > generation_complete
+        2020 > turn_complete Finished(Stop) 9 tokens, at - - 50 50 50
+        "#,
+    );
+}
+
+#[test]
+fn a_reply_is_cancelled_on_request() {
+    let mut stage = Stage::new(setup(), Script::default());
+    stage.take(Input::CancelReply).take(said("Count.")).pass(800).take(Input::CancelReply).pass(10).expect(
+        r#"
+        0 > warning FailedPrecondition cancel: there is no reply to cancel
+        0 | append 1
+        0 | start 1
+        50 > speech 1 0..160
+        50 > said "One"
+        50 > speech 1 160..320
+        130 > said " two"
+        170 > speech 1 320..600
+        410 > said " three."
+        450 > speech 1 600..800
+        610 > said " Four"
+        650 > speech 1 800..960
+        800 > interrupted
+        800 | cancel 1 750
+        801 > turn_complete Interrupted 1 tokens, at - - 50 50 50
+        "#,
+    );
+}
+
+#[test]
+fn a_turn_waits_for_its_tool() {
+    let mut stage = Stage::new(with_tool(ToolBehavior::Blocking), Script { call: Some("clock"), ..Script::default() });
+    stage.take(said("What time is it?")).pass(1_000);
+    stage.take(result("call-9")).take(result("call-1")).take(result("call-1"));
+    stage.event(Event::Text { turn: TurnId(1), delta: " Noon.".into() });
+    stage.event(Event::Done { turn: TurnId(1), reason: FinishReason::Stop, usage: Usage::default() }).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        50 > text "One two three."
+        100 > text " Four five six."
+        100 > tool_call call-1
+        1000 > warning InvalidArgument tool_response.function_responses.id: no call has the id "call-9"
+        1000 | result call-1 {"time":"noon"}
+        1000 > warning FailedPrecondition tool_response.function_responses.id: "call-1" was answered before
+        1000 > text " Noon."
+        1000 > generation_complete
+        1000 > turn_complete Finished(Stop) 0 tokens, at - - 50 - -
+        "#,
+    );
+}
+
+#[test]
+fn an_interruption_cancels_the_calls_of_its_turn() {
+    let mut stage = Stage::new(with_tool(ToolBehavior::Blocking), Script { call: Some("clock"), ..Script::default() });
+    stage.take(said("What time is it?")).pass(1_000).take(said("Never mind.")).pass(400).take(result("call-1")).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        50 > text "One two three."
+        100 > text " Four five six."
+        100 > tool_call call-1
+        1000 > tool_call_cancellation call-1
+        1000 > interrupted
+        1000 | cancel 1 768614336404564650
+        1000 | append 1
+        1000 | start 2
+        1001 > turn_complete Interrupted 1 tokens, at - - 50 - -
+        1050 > text "One two three."
+        1100 > text " Four five six."
+        1100 > generation_complete
+        1100 > turn_complete Finished(Stop) 9 tokens, at - - 50 - -
+        1400 > warning FailedPrecondition tool_response.function_responses.id: "call-1" was cancelled
+        "#,
+    );
+}
+
+#[test]
+fn a_result_nobody_waited_for_is_spoken_about_later() {
+    let mut stage = Stage::new(with_tool(ToolBehavior::NonBlocking), Script::default());
+    stage.take(said("What time is it?"));
+    let call = ToolCall { id: "call-1".into(), name: "clock".into(), arguments: "{}".into() };
+    stage.event(Event::ToolCall { turn: TurnId(1), call }).pass(400).take(result("call-1")).pass(400).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        0 > tool_call call-1
+        50 > text "One two three."
+        100 > text " Four five six."
+        100 > generation_complete
+        100 > turn_complete Finished(Stop) 9 tokens, at - - 50 - -
+        400 | result call-1 {"time":"noon"}
+        400 | start 2
+        450 > text "One two three."
+        500 > text " Four five six."
+        500 > generation_complete
+        500 > turn_complete Finished(Stop) 9 tokens, at - - 50 - -
+        "#,
+    );
+}
+
+#[test]
+fn a_client_that_is_done_answers_no_calls() {
+    let mut stage = Stage::new(with_tool(ToolBehavior::Blocking), Script { call: Some("clock"), ..Script::default() });
+    stage.take(said("What time is it?")).take(Input::HalfClose).pass(1_000).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        50 > text "One two three."
+        100 > text " Four five six."
+        100 > tool_call call-1
+        100 | cancel 1 768614336404564650
+        100 > generation_complete
+        100 > turn_complete Finished(ToolCalls) 0 tokens, at - - 50 - -
+        100 | close
+        100 > close Ok(())
+        "#,
+    );
+    assert!(stage.closed);
+}
+
+#[test]
+fn thoughts_are_shown_only_when_asked_for() {
+    for include_thoughts in [false, true] {
+        let thinking = Thinking { budget: Some(100), include_thoughts };
+        let mut stage = Stage::new(Setup { modality: Modality::Text, thinking, ..setup() }, Script::default());
+        stage.take(said("Think."));
+        stage.event(Event::Thought { turn: TurnId(1), delta: "Hm.".into() });
+        assert_eq!(stage.lines().contains("thought"), include_thoughts);
+    }
+}
+
+#[test]
+fn a_failed_turn_leaves_the_conversation() {
+    let mut stage = Stage::new(setup(), Script { reply: Vec::new(), ..Script::default() });
+    stage.take(said("Count."));
+    stage.event(Event::Failed { turn: Some(TurnId(1)), error: "secret".into(), resumable: true });
+    stage.take(said("Again.")).pass(400).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        0 | cancel 1 0
+        0 > warning Internal : the engine could not answer
+        0 > turn_complete Failed 0 tokens, at - - - - -
+        0 | append 1
+        0 | start 2
+        0 > generation_complete
+        0 > turn_complete Finished(Stop) 9 tokens, at - - - - -
+        "#,
+    );
+    stage.event(Event::Failed { turn: None, error: "secret".into(), resumable: true }).take(said("Hello?")).expect(
+        r#"
+        400 | close
+        400 > close Err("the engine cannot go on")
+        "#,
+    );
+    assert!(stage.closed);
+}
+
+#[test]
+fn a_failed_proposal_is_begun_anew_at_the_end() {
+    let mut stage = Stage::new(setup(), Script::default());
+    stage.speak(640).quiet(320);
+    stage.event(Event::Failed { turn: Some(TurnId(1)), error: "secret".into(), resumable: true });
+    stage.quiet(320).expect(
+        r#"
+        96 | listen 0
+        96 > speech_started 0
+        864 | propose 1 0..864
+        960 | discard 1
+        1152 > speech_stopped 640
+        1152 | start 2 0..864
+        1202 > heard "What is it?" finished
+        1252 > speech 2 0..160
+        1252 > said "One"
+        1252 > speech 2 160..240
+        "#,
+    );
+}
+
+#[test]
+fn an_engine_that_never_answers_is_given_up() {
+    let mut stage = Stage::new(setup(), Script { think_ms: 1_000_000, ..Script::default() });
+    stage.take(said("Count.")).pass(61_000).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        60000 | cancel 1 0
+        60000 > warning DeadlineExceeded : the engine did not answer in time
+        60000 > turn_complete Failed 0 tokens, at - - - - -
+        "#,
+    );
+}
+
+#[test]
+fn events_of_unknown_turns_and_broken_speech_do_no_harm() {
+    let mut stage = Stage::new(setup(), Script { think_ms: 10_000, ..Script::default() });
+    let audio = |turn, start| Event::Audio {
+        turn: TurnId(turn),
+        start: OutputSamples(start),
+        pcm: vec![0.0; 240],
+        text_until: usize::MAX,
+    };
+    stage.event(audio(1, 0)).event(Event::Text { turn: TurnId(4), delta: "x".into() });
+    stage.event(Event::Done { turn: TurnId(4), reason: FinishReason::Stop, usage: Usage::default() });
+    stage.event(Event::Truncated { turn: TurnId(4), text_until: 9, usage: Usage::default() }).expect("");
+    stage.take(said("Count.")).event(audio(1, 0)).event(audio(1, 960)).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        0 > speech 1 0..10
+        0 | cancel 1 0
+        0 > warning Internal : the engine's speech has a gap
+        0 > turn_complete Failed 0 tokens, at - - - 0 0
+        "#,
+    );
+}
+
+#[test]
+fn a_cancelled_turn_is_not_heard_of_again() {
+    let mut stage = text_stage();
+    stage.take(said("Count.")).take(said("No, spell."));
+    stage.lines();
+    stage.event(Event::Text { turn: TurnId(1), delta: "One".into() });
+    stage.event(Event::Done { turn: TurnId(1), reason: FinishReason::Stop, usage: Usage::default() }).expect("");
+}
+
+#[test]
+fn a_session_that_fails_leaves_no_proposal() {
+    let mut stage = Stage::new(setup(), Script::default());
+    stage.speak(640).quiet(320);
+    stage.lines();
+    stage
+        .event(Event::Failed { turn: None, error: "the prompt has 9 tokens, the limit is 8".into(), resumable: false })
+        .expect(
+            r#"
+        960 | discard 1
+        960 | close
+        960 > close Err("the prompt has 9 tokens, the limit is 8")
+        "#,
+        );
+}
