@@ -1,1 +1,38 @@
-fn main() {}
+//! The `causerie` binary.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use causerie_gateway::cli::{Cli, Command, ModelsCommand, models, serve, talk};
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("CAUSERIE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("causerie: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match command {
+        Command::Serve(args) => {
+            let runtime = runtime()?;
+            let served = runtime.block_on(serve::run(args));
+            // What has not ended by now was given its time.
+            runtime.shutdown_background();
+            served
+        }
+        Command::Talk(args) => runtime()?.block_on(talk::run(args)),
+        Command::Models(ModelsCommand::List(args)) => models::list(args),
+        Command::Models(ModelsCommand::Pull(args)) => models::pull(args),
+        Command::Models(ModelsCommand::Verify(args)) => models::verify(args),
+    }
+}

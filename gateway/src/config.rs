@@ -1,0 +1,321 @@
+//! What an operator decides: a TOML file, the environment and flags, in this order of rising weight.
+//!
+//! Parsed and checked once; past [`Config::load`] every value is usable. A file looks like this, with the defaults:
+//!
+//! ```toml
+//! listen = "127.0.0.1:50051"
+//! http = "127.0.0.1:8080"
+//! engine = "cascade"
+//! max_conversations = 8
+//! aliases = []                 # further names under which clients may ask for the model
+//! drain_seconds = 10
+//! setup_timeout_seconds = 30
+//!
+//! [timing]                     # milliseconds
+//! start_confirm = 96
+//! preroll = 300
+//! hangover = 500
+//! hangover_low = 800
+//! barge_in = 512
+//! piece = 40
+//! lead = 200
+//!
+//! [cascade]
+//! recognizer = "base"
+//! context = 8192
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use causerie_session::Timing;
+use clap::Args;
+use serde::Deserialize;
+
+/// Options of `causerie serve`. Each overrides its field of the configuration file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServeArgs {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "CAUSERIE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Address for gRPC; port 0 takes a free one [default: 127.0.0.1:50051].
+    #[arg(long, value_name = "ADDR", env = "CAUSERIE_LISTEN")]
+    pub listen: Option<String>,
+    /// Address for health, readiness and metrics; port 0 takes a free one [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR", env = "CAUSERIE_HTTP")]
+    pub http: Option<String>,
+    /// What thinks and speaks [default: cascade].
+    #[arg(long, value_name = "NAME", env = "CAUSERIE_ENGINE")]
+    pub engine: Option<String>,
+    /// Folder of the models [default: causerie in the user's cache folder].
+    #[arg(long, value_name = "DIR", env = "CAUSERIE_MODELS")]
+    pub models: Option<PathBuf>,
+    /// A GGUF file to think with, instead of the default model.
+    #[arg(long, value_name = "FILE", env = "CAUSERIE_LM")]
+    pub lm: Option<PathBuf>,
+    /// Threads that compute [default: all cores].
+    #[arg(long, value_name = "N", env = "CAUSERIE_THREADS")]
+    pub threads: Option<usize>,
+}
+
+/// A server's configuration.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Address for gRPC.
+    pub listen: String,
+    /// Address for health, readiness and metrics.
+    pub http: String,
+    /// What thinks and speaks.
+    pub engine: String,
+    /// Folder of the models; `None` for the user's cache folder.
+    pub models: Option<PathBuf>,
+    /// Further names under which clients may ask for the model.
+    pub aliases: Vec<String>,
+    /// Most conversations at once.
+    pub max_conversations: usize,
+    /// How long a shutdown waits for the turns that are owed.
+    pub drain_seconds: u32,
+    /// How long a client may take to send its setup.
+    pub setup_timeout_seconds: u32,
+    /// When things happen in a conversation.
+    pub timing: TimingConfig,
+    /// The cascade engine.
+    pub cascade: CascadeConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:50051".into(),
+            http: "127.0.0.1:8080".into(),
+            engine: ENGINES[0].into(),
+            models: None,
+            aliases: Vec::new(),
+            max_conversations: 8,
+            drain_seconds: 10,
+            setup_timeout_seconds: 30,
+            timing: TimingConfig::default(),
+            cascade: CascadeConfig::default(),
+        }
+    }
+}
+
+/// Names in [`Config::engine`]; the first is the default.
+pub const ENGINES: [&str; 1] = ["cascade"];
+
+/// Times of a conversation, in milliseconds; `None` is the default of [`Timing`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimingConfig {
+    /// [`Timing::start_confirm`].
+    pub start_confirm: Option<u32>,
+    /// [`Timing::preroll`].
+    pub preroll: Option<u32>,
+    /// [`Timing::hangover`].
+    pub hangover: Option<u32>,
+    /// [`Timing::hangover_low`].
+    pub hangover_low: Option<u32>,
+    /// [`Timing::barge_in`].
+    pub barge_in: Option<u32>,
+    /// [`Timing::piece`].
+    pub piece: Option<u32>,
+    /// [`Timing::lead`].
+    pub lead: Option<u32>,
+}
+
+/// Settings of the cascade engine.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct CascadeConfig {
+    /// A GGUF file to think with; `None` for the default one.
+    pub lm: Option<PathBuf>,
+    /// Recogniser: a folder inside `whisper` in the models folder.
+    pub recognizer: String,
+    /// Threads that compute; `None` for all cores.
+    pub threads: Option<usize>,
+    /// Tokens of a prompt and its reply.
+    pub context: usize,
+}
+
+impl Default for CascadeConfig {
+    fn default() -> Self {
+        Self { lm: None, recognizer: "base".into(), threads: None, context: 8_192 }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be. The message names line and field.
+    #[error("configuration {}: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        message: String,
+    },
+    /// A value cannot be used.
+    #[error("{origin}: {field}: {message}")]
+    Value {
+        /// The file, or where else the values came from.
+        origin: String,
+        /// The field, dotted.
+        field: &'static str,
+        /// What is wrong, and what is possible.
+        message: String,
+    },
+}
+
+impl Config {
+    /// The configuration that flags, environment and file make together.
+    ///
+    /// # Errors
+    /// The file or a value cannot be used.
+    pub fn load(args: &ServeArgs) -> Result<Self, ConfigError> {
+        let mut config = match &args.config {
+            Some(path) => {
+                let text =
+                    std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+                Self::parse(path, &text)?
+            }
+            None => Self::default(),
+        };
+        config.override_with(args);
+        let origin =
+            args.config.as_ref().map_or("configuration".to_owned(), |p| format!("configuration {}", p.display()));
+        config.check(&origin)?;
+        Ok(config)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text)
+            .map_err(|e| ConfigError::Parse { path: path.to_owned(), message: e.to_string().trim_end().to_owned() })
+    }
+
+    fn override_with(&mut self, args: &ServeArgs) {
+        fn put<T: Clone>(target: &mut T, value: &Option<T>) {
+            if let Some(value) = value {
+                *target = value.clone();
+            }
+        }
+        put(&mut self.listen, &args.listen);
+        put(&mut self.http, &args.http);
+        put(&mut self.engine, &args.engine);
+        self.models = args.models.clone().or(self.models.take());
+        self.cascade.lm = args.lm.clone().or(self.cascade.lm.take());
+        self.cascade.threads = args.threads.or(self.cascade.threads);
+    }
+
+    fn check(&self, origin: &str) -> Result<(), ConfigError> {
+        let wrong = |field, message| Err(ConfigError::Value { origin: origin.to_owned(), field, message });
+        if !ENGINES.contains(&self.engine.as_str()) {
+            return wrong("engine", format!("{:?} does not exist; there is: {}", self.engine, ENGINES.join(", ")));
+        }
+        let timing = &self.timing;
+        let ranges = [
+            ("max_conversations", Some(self.max_conversations as u64), 1, 10_000),
+            ("drain_seconds", Some(self.drain_seconds.into()), 0, 600),
+            ("setup_timeout_seconds", Some(self.setup_timeout_seconds.into()), 1, 600),
+            ("timing.start_confirm", timing.start_confirm.map(u64::from), 0, 2_000),
+            ("timing.preroll", timing.preroll.map(u64::from), 0, 1_000),
+            ("timing.hangover", timing.hangover.map(u64::from), 50, 10_000),
+            ("timing.hangover_low", timing.hangover_low.map(u64::from), 50, 10_000),
+            ("timing.barge_in", timing.barge_in.map(u64::from), 50, 5_000),
+            ("timing.piece", timing.piece.map(u64::from), 20, 100),
+            ("timing.lead", timing.lead.map(u64::from), 0, 2_000),
+            ("cascade.threads", self.cascade.threads.map(|n| n as u64), 1, 256),
+            ("cascade.context", Some(self.cascade.context as u64), 512, 1 << 20),
+        ];
+        for (field, value, low, high) in ranges {
+            if let Some(value) = value
+                && !(low..=high).contains(&value)
+            {
+                return wrong(field, format!("{value} is not within {low} to {high}"));
+            }
+        }
+        if let Some(alias) = self.aliases.iter().find(|alias| alias.trim().is_empty()) {
+            return wrong("aliases", format!("{alias:?} is not a name"));
+        }
+        Ok(())
+    }
+
+    /// When things happen in a conversation.
+    pub fn timing(&self) -> Timing {
+        let ms = |value: Option<u32>, default| value.map_or(default, |ms| Duration::from_millis(ms.into()));
+        let (wanted, default) = (&self.timing, Timing::default());
+        Timing {
+            start_confirm: ms(wanted.start_confirm, default.start_confirm),
+            preroll: ms(wanted.preroll, default.preroll),
+            hangover: ms(wanted.hangover, default.hangover),
+            hangover_low: ms(wanted.hangover_low, default.hangover_low),
+            barge_in: ms(wanted.barge_in, default.barge_in),
+            piece: ms(wanted.piece, default.piece),
+            lead: ms(wanted.lead, default.lead),
+            ..default
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let config = Config::parse(Path::new("c.toml"), text).map_err(|e| e.to_string())?;
+        config.check("configuration c.toml").map_err(|e| e.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(parse(""), Ok(Config::default()));
+        assert_eq!(Config::default().timing(), Timing::default());
+    }
+
+    #[test]
+    fn the_documented_file_is_the_default() {
+        let page = include_str!("config.rs");
+        let block = page.split("//! ```").nth(1).expect("the example");
+        let text: String = block.lines().skip(1).map(|l| l.trim_start_matches("//!").to_owned() + "\n").collect();
+        let config = parse(&text).expect("it is a configuration");
+        assert_eq!(config.timing(), Timing::default());
+        assert_eq!(Config { timing: TimingConfig::default(), ..config }, Config::default());
+    }
+
+    #[test]
+    fn flags_weigh_more_than_the_file() {
+        let mut config = parse("listen = \"1.2.3.4:5\"\n[cascade]\nlm = \"a.gguf\"\nthreads = 3").expect("good");
+        let args = ServeArgs { listen: Some("[::1]:0".into()), threads: Some(1), ..Default::default() };
+        config.override_with(&args);
+        assert_eq!(config.listen, "[::1]:0");
+        assert_eq!((config.cascade.lm, config.cascade.threads), (Some(PathBuf::from("a.gguf")), Some(1)));
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_field() {
+        for (text, words) in [
+            ("listn = \"x\"", vec!["c.toml", "listn", "line 1"]),
+            ("max_conversations = \"many\"", vec!["c.toml", "max_conversations", "line 1"]),
+            ("max_conversations = 0", vec!["c.toml", "max_conversations", "1 to 10000"]),
+            ("[timing]\npiece = 5", vec!["c.toml", "timing.piece", "20 to 100"]),
+            ("[timing]\nlag = 5", vec!["c.toml", "lag", "line 2"]),
+            ("engine = \"omni\"", vec!["c.toml", "engine", "omni", "cascade"]),
+            ("aliases = [\"\"]", vec!["c.toml", "aliases"]),
+        ] {
+            let error = parse(text).expect_err(text);
+            for word in words {
+                assert!(error.contains(word), "{text}: {error:?} lacks {word:?}");
+            }
+        }
+    }
+}

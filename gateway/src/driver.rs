@@ -1,0 +1,430 @@
+//! One conversation's task: it owns the clock and the queues, runs the media thread's jobs and drains the session.
+//!
+//! A transport maps its wire onto [`Inbound`] and [`Outbound`] and awaits [`converse`]. The loop is always the same:
+//! one thing comes in (a message, a finished job, an engine event, a deadline), the session takes it, and its outputs
+//! are drained until it says how long to wait.
+//!
+//! Bounds: input is read one message at a time and no further ahead of real time than [`MAX_AHEAD`], so a client that
+//! sends faster is slowed by its own transport; output that finds the transport's queue full ends the conversation.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::time::Duration;
+
+use bytes::Bytes;
+use causerie_codec::{CodecError, OutputFormat};
+use causerie_model_api::{InputSamples, OutputSamples, Request, TurnId};
+use causerie_session::{Input, Output, Problem, ProblemCode, ServerEvent, Session, Settings, Setup};
+use causerie_units::{MediaTime, SampleRate};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use crate::engine_host::{Connection, Delivery, EngineHandle, unavailable};
+use crate::media::{Ear, Heard, Media, Mouth, Spoken};
+
+/// Messages that may wait on the way in. Transports make their channel with it.
+pub const INBOUND_CAPACITY: usize = 64;
+
+/// Messages that may wait on the way out: 10 s of 40 ms pieces. At the bound the reader is too slow and the
+/// conversation ends. Transports make their channel with it.
+pub const OUTBOUND_CAPACITY: usize = 256;
+
+/// Session outputs that may wait for the encoder: as many as the transport's queue holds.
+const MAX_UNSENT: usize = OUTBOUND_CAPACITY;
+
+/// How far input audio may run ahead of real time before reading pauses.
+const MAX_AHEAD: Duration = Duration::from_secs(60);
+
+/// From a transport. Closing the channel without [`Input::HalfClose`] means that the client is gone.
+#[derive(Clone, Debug)]
+pub enum Inbound {
+    /// A piece of the microphone stream.
+    Audio {
+        /// Its type as the client wrote it.
+        mime: String,
+        /// Its bytes.
+        data: Bytes,
+    },
+    /// A picture.
+    Video {
+        /// Its type as the client wrote it.
+        mime: String,
+        /// Its bytes.
+        data: Bytes,
+    },
+    /// Everything else. Not [`Input::Voice`], [`Input::Received`], [`Input::Engine`] or [`Input::Tick`]: those are the
+    /// driver's, and are ignored here.
+    Event(Input),
+}
+
+/// To a transport.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outbound {
+    /// Anything but [`ServerEvent::Audio`].
+    Event(ServerEvent),
+    /// Encoded speech, due now.
+    Audio {
+        /// The turn.
+        turn: TurnId,
+        /// Position of its first sample in the turn's speech.
+        start: OutputSamples,
+        /// Type of `data`.
+        mime: String,
+        /// Encoded in the conversation's format.
+        data: Bytes,
+    },
+}
+
+/// What a transport opens a conversation with.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    /// What the client asks for.
+    pub setup: Setup,
+    /// What the operator decides. `settings.id` comes from [`EngineHandle::next_session`].
+    pub settings: Settings,
+    /// How speech is encoded for the client.
+    pub output: OutputFormat,
+}
+
+/// How a conversation ended without a problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The client was done and has been served.
+    Finished,
+    /// The client went away.
+    ClientGone,
+}
+
+/// Holds a conversation to its end. The first message out is [`ServerEvent::SetupComplete`].
+///
+/// Dropping the future closes the conversation at the engine.
+///
+/// # Errors
+/// What ended the conversation before its time, for the transport to put into its own words. Messages that were sent
+/// before stay in the queue and are to be delivered first.
+pub async fn converse(
+    engine: &EngineHandle,
+    media: &Media,
+    conversation: Conversation,
+    mut inbound: mpsc::Receiver<Inbound>,
+    outbound: mpsc::Sender<Outbound>,
+) -> Result<Ended, Problem> {
+    let capabilities = engine.capabilities()?;
+    let Conversation { setup, settings, output } = conversation;
+    let detect = !setup.detection.disabled;
+    let opened = Instant::now();
+    let mut session = Session::open(setup, &capabilities, settings, MediaTime::ZERO)?;
+    let Output::Engine(open @ Request::Open { .. }) = session.poll_output() else {
+        return Err(Problem::new(ProblemCode::Internal, "", "the session did not begin by opening"));
+    };
+    let (connection, mut deliveries) = engine.open(open)?;
+
+    let mouth = Mouth::open(output).map_err(codec_problem)?;
+    let mut task = Task {
+        session,
+        opened,
+        connection,
+        media: media.clone(),
+        outbound,
+        mime: mouth.mime().to_owned(),
+        unsent: VecDeque::new(),
+        mouth: Some(Box::new(mouth)),
+        encoding: None,
+        ear: Some(Box::new(media.ear(detect))),
+        decoding: None,
+        after_decoding: None,
+        received: Duration::ZERO,
+        speaking: false,
+        video_refused: false,
+        sees: capabilities.video_in,
+    };
+    let mut input_over = false;
+    loop {
+        let deadline = match task.drain()? {
+            Drained::Wait(deadline) => deadline,
+            Drained::Closed(result) => return task.finish().await.and(result).map(|()| Ended::Finished),
+        };
+        let reading = !input_over && task.decoding.is_none();
+        let resume_reading = opened + task.received.saturating_sub(MAX_AHEAD);
+        let ahead = resume_reading > Instant::now();
+        tokio::select! {
+            delivery = deliveries.recv() => task.deliver(delivery)?,
+            encoded = answer(&mut task.encoding) => task.encoded(encoded)?,
+            decoded = answer(&mut task.decoding) => task.decoded(decoded)?,
+            message = inbound.recv(), if reading && !ahead => match message {
+                Some(message) => {
+                    input_over = matches!(message, Inbound::Event(Input::HalfClose));
+                    task.receive(message)?;
+                }
+                None => return Ok(Ended::ClientGone),
+            },
+            () = task.outbound.closed() => return Ok(Ended::ClientGone),
+            () = sleep_until(resume_reading), if reading && ahead => {}
+            () = due(opened, deadline) => task.input(Input::Tick),
+        }
+    }
+}
+
+type Decoded = (Box<Ear>, Heard);
+type Encoded = (Box<Mouth>, Result<Vec<Spoken>, CodecError>);
+
+/// What the loop of [`converse`] works on.
+struct Task {
+    session: Session,
+    opened: Instant,
+    connection: Connection,
+    media: Media,
+    outbound: mpsc::Sender<Outbound>,
+    mime: String,
+    /// What the session said and the transport has not heard: speech is encoded on the way, everything in its order.
+    unsent: VecDeque<Unsent>,
+    /// Away while `encoding`.
+    mouth: Option<Box<Mouth>>,
+    encoding: Option<oneshot::Receiver<Encoded>>,
+    /// Away while `decoding`.
+    ear: Option<Box<Ear>>,
+    decoding: Option<oneshot::Receiver<Decoded>>,
+    /// What the decoder was flushed for.
+    after_decoding: Option<Input>,
+    /// Input audio so far, as time.
+    received: Duration,
+    /// The agent's voice is on its way.
+    speaking: bool,
+    video_refused: bool,
+    sees: bool,
+}
+
+enum Unsent {
+    Event(ServerEvent),
+    Speech(TurnId, Vec<f32>),
+    /// The turn's speech is complete.
+    Flush,
+    /// The rest of the turn's speech is not wanted.
+    Reset,
+}
+
+enum Drained {
+    Wait(MediaTime),
+    Closed(Result<(), Problem>),
+}
+
+impl Task {
+    fn input(&mut self, input: Input) {
+        let now = MediaTime::ZERO + self.opened.elapsed();
+        self.session.handle_input(now, input);
+    }
+
+    /// Takes everything that the session has to say and passes on what can be passed on now.
+    fn drain(&mut self) -> Result<Drained, Problem> {
+        let drained = loop {
+            match self.session.poll_output() {
+                // The connection says it when it is dropped, whatever the reason.
+                Output::Engine(Request::Close { .. }) => {}
+                Output::Engine(request) => self.connection.send(request)?,
+                Output::Client(event) => {
+                    if self.unsent.len() >= MAX_UNSENT {
+                        return Err(too_slow());
+                    }
+                    match event {
+                        ServerEvent::Audio { turn, pcm, .. } => {
+                            self.speaking = true;
+                            self.unsent.push_back(Unsent::Speech(turn, pcm));
+                        }
+                        ServerEvent::Interrupted => {
+                            self.unsent.extend([Unsent::Event(event), Unsent::Reset]);
+                        }
+                        // The last of the speech belongs before the word that there is no more.
+                        ServerEvent::GenerationComplete | ServerEvent::TurnComplete { .. } => {
+                            self.speaking = false;
+                            self.unsent.extend([Unsent::Flush, Unsent::Event(event)]);
+                        }
+                        event => self.unsent.push_back(Unsent::Event(event)),
+                    }
+                }
+                Output::Wait(deadline) => break Drained::Wait(deadline),
+                Output::Close(result) => break Drained::Closed(result),
+            }
+        };
+        self.pass_on()?;
+        Ok(drained)
+    }
+
+    /// Sends from the front of `unsent` until something has to be encoded.
+    fn pass_on(&mut self) -> Result<(), Problem> {
+        while self.encoding.is_none() {
+            match self.unsent.pop_front() {
+                Some(Unsent::Event(event)) => self.send(Outbound::Event(event))?,
+                Some(Unsent::Speech(turn, pcm)) => self.encode(move |mouth| mouth.push(turn, &pcm))?,
+                Some(Unsent::Flush) => self.encode(Mouth::flush)?,
+                Some(Unsent::Reset) => self.encode(Mouth::reset)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(
+        &mut self,
+        work: impl FnOnce(&mut Mouth) -> Result<Vec<Spoken>, CodecError> + Send + 'static,
+    ) -> Result<(), Problem> {
+        if let Some(mut mouth) = self.mouth.take() {
+            self.encoding = Some(self.media.run(move || {
+                let spoken = work(&mut mouth);
+                (mouth, spoken)
+            })?);
+        }
+        Ok(())
+    }
+
+    fn encoded(&mut self, answer: Option<Encoded>) -> Result<(), Problem> {
+        self.encoding = None;
+        let (mouth, spoken) = answer.ok_or_else(|| Problem::new(ProblemCode::Internal, "", "the encoder failed"))?;
+        self.mouth = Some(mouth);
+        for Spoken { turn, start, data } in spoken.map_err(codec_problem)? {
+            self.send(Outbound::Audio { turn, start, mime: self.mime.clone(), data: data.into() })?;
+        }
+        self.pass_on()
+    }
+
+    fn send(&self, message: Outbound) -> Result<(), Problem> {
+        match self.outbound.try_send(message) {
+            // A client that is gone is noticed by the loop.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(too_slow()),
+        }
+    }
+
+    /// The conversation is over: what it said last goes out.
+    async fn finish(&mut self) -> Result<(), Problem> {
+        while self.encoding.is_some() {
+            let encoded = answer(&mut self.encoding).await;
+            self.encoded(encoded)?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, message: Inbound) -> Result<(), Problem> {
+        match message {
+            Inbound::Audio { mime, data } => {
+                let silent = !self.speaking;
+                self.decode(move |ear| ear.push(&mime, &data, silent), None)?;
+            }
+            Inbound::Video { .. } if self.sees => {
+                return Err(Problem::new(
+                    ProblemCode::Unimplemented,
+                    "realtime_input.video",
+                    "video is not passed on yet",
+                ));
+            }
+            // Said once: a camera sends a frame a second.
+            Inbound::Video { .. } if self.video_refused => {}
+            Inbound::Video { .. } => {
+                self.video_refused = true;
+                let message = "this engine does not see: pictures are ignored";
+                self.unsent.push_back(Unsent::Event(ServerEvent::Warning(Problem::new(
+                    ProblemCode::Unimplemented,
+                    "realtime_input.video",
+                    message,
+                ))));
+            }
+            Inbound::Event(Input::Voice { .. } | Input::Received { .. } | Input::Engine(_) | Input::Tick) => {}
+            // The decoder keeps some milliseconds back, and a container more.
+            Inbound::Event(end @ (Input::AudioStreamEnd | Input::ActivityEnd | Input::HalfClose)) => {
+                self.decode(Ear::flush, Some(end))?;
+            }
+            Inbound::Event(input) => self.input(input),
+        }
+        Ok(())
+    }
+
+    fn decode(
+        &mut self,
+        work: impl FnOnce(&mut Ear) -> Heard + Send + 'static,
+        then: Option<Input>,
+    ) -> Result<(), Problem> {
+        if let Some(mut ear) = self.ear.take() {
+            self.after_decoding = then;
+            self.decoding = Some(self.media.run(move || {
+                let heard = work(&mut ear);
+                (ear, heard)
+            })?);
+        }
+        Ok(())
+    }
+
+    fn decoded(&mut self, answer: Option<Decoded>) -> Result<(), Problem> {
+        self.decoding = None;
+        let (ear, heard) = answer.ok_or_else(|| Problem::new(ProblemCode::Internal, "", "the decoder failed"))?;
+        self.ear = Some(ear);
+        let Heard { at, pcm, windows, error } = heard;
+        if !pcm.is_empty() {
+            let until = InputSamples(at.0 + pcm.len() as u64);
+            self.received = SampleRate::HZ_16000.duration(until.0);
+            // The engine has the audio before the session can propose an utterance that ends in it.
+            self.connection.send(Request::Audio { session: self.connection.session(), at, pcm })?;
+            self.input(Input::Received { until });
+            for (probability, from, to) in windows {
+                self.input(Input::Voice { probability, from, to });
+            }
+        }
+        match error {
+            None => {}
+            Some(error @ CodecError::Truncated(_)) => {
+                self.unsent.push_back(Unsent::Event(ServerEvent::Warning(codec_problem(error))));
+            }
+            Some(error) => return Err(codec_problem(error)),
+        }
+        if let Some(input) = self.after_decoding.take() {
+            self.input(input);
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, delivery: Option<Delivery>) -> Result<(), Problem> {
+        match delivery {
+            Some(Delivery::Event(event)) => {
+                self.input(Input::Engine(event));
+                Ok(())
+            }
+            Some(Delivery::Refused) => Err(Problem {
+                retryable: true,
+                ..Problem::new(ProblemCode::ResourceExhausted, "", "the engine has no room for another conversation")
+            }),
+            Some(Delivery::Lost) => Err(unavailable("the engine failed and is being restarted")),
+            None => Err(Problem::new(ProblemCode::Internal, "", "the engine's events were not taken in time")),
+        }
+    }
+}
+
+/// The answer of a job under way, `None` if it panicked; never comes when there is no job.
+async fn answer<T>(job: &mut Option<oneshot::Receiver<T>>) -> Option<T> {
+    match job {
+        Some(receiver) => receiver.await.ok(),
+        None => pending().await,
+    }
+}
+
+async fn due(opened: Instant, deadline: MediaTime) {
+    // `Instant` cannot hold every deadline; a session that waits for nothing says `MediaTime::MAX`.
+    match opened.checked_add(deadline.as_duration()).filter(|_| deadline != MediaTime::MAX) {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+fn too_slow() -> Problem {
+    let message = format!("the client reads too slowly: {OUTBOUND_CAPACITY} messages wait for it");
+    Problem { retryable: true, ..Problem::new(ProblemCode::ResourceExhausted, "", message) }
+}
+
+fn codec_problem(error: CodecError) -> Problem {
+    let code = match &error {
+        CodecError::Limit(_) => ProblemCode::ResourceExhausted,
+        CodecError::Failed(_) => ProblemCode::Internal,
+        _ => ProblemCode::InvalidArgument,
+    };
+    Problem::new(code, "realtime_input.audio", error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

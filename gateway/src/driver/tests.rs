@@ -1,0 +1,390 @@
+//! Conversations with a toy engine: no network, no weights, and nothing that waits for the clock (what the toy says is
+//! shorter than the lead).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use causerie_model_api::{
+    Busy, Capabilities, Engine, Event, FinishReason, InputSamples, Item, Modality, Next, Role, SessionId, Usage, Voice,
+};
+use causerie_session::{Detection, Timing};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::engine_host::EngineHost;
+use crate::media::{Detector, DetectorStream, MediaPool};
+
+/// Answers "echo" in ten pieces of text and 100 ms of speech; some words make it misbehave.
+struct Toy {
+    capabilities: Capabilities,
+    log: Log,
+    out: Vec<(SessionId, Event)>,
+    room: usize,
+    words: String,
+}
+
+type Log = Arc<Mutex<Vec<Request>>>;
+
+impl Engine for Toy {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn submit(&mut self, request: Request) -> Result<(), Busy> {
+        if matches!(request, Request::Open { .. }) {
+            self.room = self.room.checked_sub(1).ok_or(Busy)?;
+        }
+        self.log.lock().unwrap().push(request.clone());
+        let session = request.session();
+        match request {
+            Request::Append { items, .. } => self.words = format!("{items:?}"),
+            Request::Start { turn, .. } => {
+                assert!(!self.words.contains("panic"), "told to panic");
+                let mut say = |event| self.out.push((session, event));
+                let pieces = if self.words.contains("flood") { 5_000 } else { 10 };
+                for _ in 0..pieces {
+                    say(Event::Text { turn, delta: "echo ".into() });
+                }
+                let pcm = vec![0.25; 2_400];
+                say(Event::Audio { turn, start: OutputSamples(0), pcm, text_until: 50 });
+                say(Event::Done { turn, reason: FinishReason::Stop, usage: Usage::default() });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, out: &mut dyn FnMut(SessionId, Event)) -> Next {
+        self.out.drain(..).for_each(|(session, event)| out(session, event));
+        Next::Idle
+    }
+}
+
+/// Takes everything for speech, and breaks at a sample above 0.9.
+struct Level;
+
+impl Detector for Level {
+    fn stream(&self) -> Box<dyn DetectorStream> {
+        Box::new(Windows(0))
+    }
+}
+
+struct Windows(u64);
+
+impl DetectorStream for Windows {
+    fn push(&mut self, pcm: &[f32], window: &mut dyn FnMut(f32, u64, u64)) {
+        assert!(pcm.iter().all(|sample| *sample < 0.9), "told to panic");
+        let end = self.0 + pcm.len() as u64;
+        while self.0 + 512 <= end {
+            window(0.9, self.0, self.0 + 512);
+            self.0 += 512;
+        }
+    }
+}
+
+struct House {
+    host: EngineHost,
+    pool: MediaPool,
+    log: Log,
+    built: Arc<AtomicUsize>,
+}
+
+impl House {
+    async fn open() -> Self {
+        let log = Log::default();
+        let built = Arc::new(AtomicUsize::new(0));
+        let (shared, count) = (log.clone(), built.clone());
+        let host = EngineHost::start(Box::new(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            let voices = vec![Voice { name: "v".into(), language: "en-US".into(), gender: "female".into() }];
+            let capabilities = Capabilities { audio_in: true, audio_out: true, voices, ..Capabilities::default() };
+            Ok(Box::new(Toy { capabilities, log: shared.clone(), out: Vec::new(), room: 2, words: String::new() }))
+        }))
+        .unwrap();
+        host.handle().ready().await.unwrap();
+        Self { host, pool: MediaPool::start(Arc::new(Level)).unwrap(), log, built }
+    }
+
+    fn talk(&self, setup: Setup, output: OutputFormat, room: usize) -> Talk {
+        let engine = self.host.handle();
+        let media = self.pool.media();
+        let settings =
+            Settings { id: engine.next_session(), name: "s".into(), model: "toy".into(), timing: Timing::default() };
+        let (to, inbound) = mpsc::channel(INBOUND_CAPACITY);
+        let (outbound, from) = mpsc::channel(room);
+        let conversation = Conversation { setup, settings, output };
+        let task = tokio::spawn(async move { converse(&engine, &media, conversation, inbound, outbound).await });
+        Talk { to, from, task }
+    }
+
+    /// Waits for the engine to have seen a request that suits.
+    async fn saw(&self, suits: impl Fn(&Request) -> bool) {
+        while !self.log.lock().unwrap().iter().any(&suits) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+struct Talk {
+    to: mpsc::Sender<Inbound>,
+    from: mpsc::Receiver<Outbound>,
+    task: JoinHandle<Result<Ended, Problem>>,
+}
+
+impl Talk {
+    async fn say(&self, input: Input) {
+        self.to.send(Inbound::Event(input)).await.unwrap();
+    }
+
+    async fn write(&self, text: &str) {
+        let items = vec![Item::text(Role::User, text)];
+        self.say(Input::ClientContent { items, turn_complete: true }).await;
+    }
+
+    async fn sound(&self, mime: &str, data: Vec<u8>) {
+        self.to.send(Inbound::Audio { mime: mime.into(), data: data.into() }).await.unwrap();
+    }
+
+    /// Everything until the end.
+    async fn rest(mut self) -> (Vec<Outbound>, Result<Ended, Problem>) {
+        let mut all = Vec::new();
+        while let Some(message) = self.from.recv().await {
+            all.push(message);
+        }
+        (all, self.task.await.unwrap())
+    }
+
+    async fn problem(self) -> ProblemCode {
+        self.rest().await.1.unwrap_err().code
+    }
+}
+
+fn text() -> Setup {
+    Setup { modality: Modality::Text, ..Setup::default() }
+}
+
+fn marked() -> Setup {
+    Setup { detection: Detection { disabled: true, ..Detection::default() }, ..Setup::default() }
+}
+
+fn pcm24() -> OutputFormat {
+    OutputFormat::parse("audio/pcm;rate=24000").unwrap()
+}
+
+fn name(message: &Outbound) -> &'static str {
+    match message {
+        Outbound::Audio { .. } => "audio",
+        Outbound::Event(ServerEvent::SetupComplete(_)) => "setup_complete",
+        Outbound::Event(ServerEvent::Text { .. }) => "text",
+        Outbound::Event(ServerEvent::GenerationComplete) => "generation_complete",
+        Outbound::Event(ServerEvent::TurnComplete { .. }) => "turn_complete",
+        Outbound::Event(ServerEvent::Warning(_)) => "warning",
+        Outbound::Event(ServerEvent::SpeechStarted { .. }) => "speech_started",
+        Outbound::Event(ServerEvent::SpeechStopped { .. }) => "speech_stopped",
+        Outbound::Event(_) => "other",
+    }
+}
+
+fn names(messages: &[Outbound]) -> Vec<&'static str> {
+    let mut names: Vec<&str> = messages.iter().map(name).collect();
+    names.dedup();
+    names
+}
+
+#[tokio::test]
+async fn a_turn_of_text_and_a_clean_end() {
+    let house = House::open().await;
+    let talk = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+    talk.write("Hello.").await;
+    talk.say(Input::HalfClose).await;
+    let (messages, end) = talk.rest().await;
+    assert_eq!(end, Ok(Ended::Finished));
+    assert_eq!(names(&messages), ["setup_complete", "text", "generation_complete", "turn_complete"]);
+    house.saw(|request| matches!(request, Request::Close { .. })).await;
+}
+
+#[tokio::test]
+async fn speech_goes_in_and_comes_out_in_the_clients_formats() {
+    for (mime, bytes) in [("audio/pcmu", 800), ("audio/pcm;rate=24000", 4_800), ("audio/pcm;rate=48000", 9_600)] {
+        let house = House::open().await;
+        let talk = house.talk(marked(), OutputFormat::parse(mime).unwrap(), OUTBOUND_CAPACITY);
+        talk.say(Input::ActivityStart).await;
+        for _ in 0..10 {
+            talk.sound("audio/pcm;rate=16000", vec![0; 640]).await;
+        }
+        talk.say(Input::ActivityEnd).await;
+        talk.say(Input::HalfClose).await;
+        let (messages, end) = talk.rest().await;
+        assert_eq!(end, Ok(Ended::Finished), "{mime}");
+        let order =
+            ["setup_complete", "speech_started", "speech_stopped", "audio", "generation_complete", "turn_complete"];
+        assert_eq!(names(&messages), order, "{mime}");
+        let mut sent = 0;
+        for message in &messages {
+            if let Outbound::Audio { start, data, mime: of, .. } = message {
+                assert_eq!(start.0, sent * 2_400 / bytes, "{mime}");
+                assert!(of.starts_with(mime.split(';').next().unwrap()), "{of}");
+                sent += data.len() as u64;
+            }
+        }
+        assert_eq!(sent, bytes, "{mime}");
+        // The engine had all of the utterance when it was told to answer it.
+        let log = house.log.lock().unwrap();
+        let start = log.iter().position(|request| matches!(request, Request::Start { .. })).unwrap();
+        let heard = log[..start].iter().map(|request| match request {
+            Request::Audio { pcm, .. } => pcm.len(),
+            _ => 0,
+        });
+        assert_eq!(heard.sum::<usize>(), 3_200);
+    }
+}
+
+#[tokio::test]
+async fn windows_of_the_detector_reach_the_session() {
+    let house = House::open().await;
+    let mut talk = house.talk(Setup::default(), pcm24(), OUTBOUND_CAPACITY);
+    talk.sound("audio/pcm;rate=16000", vec![0; 16_000]).await;
+    talk.say(Input::AudioStreamEnd).await;
+    talk.say(Input::HalfClose).await;
+    assert_eq!(name(&talk.from.recv().await.unwrap()), "setup_complete");
+    assert_eq!(talk.from.recv().await.unwrap(), Outbound::Event(ServerEvent::SpeechStarted { at: InputSamples(0) }));
+    assert_eq!(talk.rest().await.1, Ok(Ended::Finished));
+}
+
+#[tokio::test]
+async fn what_cannot_be_decoded_ends_the_stream_with_a_reason() {
+    for (mime, data, code) in [
+        ("audio/pcm;rate=7350", vec![0; 64], ProblemCode::InvalidArgument),
+        ("application/pdf", vec![0; 64], ProblemCode::InvalidArgument),
+        ("audio/flac", vec![7; 64], ProblemCode::InvalidArgument),
+    ] {
+        let house = House::open().await;
+        let talk = house.talk(Setup::default(), pcm24(), OUTBOUND_CAPACITY);
+        talk.sound(mime, data).await;
+        // Some containers say so only at their end.
+        let _ = talk.to.send(Inbound::Event(Input::HalfClose)).await;
+        assert_eq!(talk.problem().await, code, "{mime}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_media_job_ends_its_stream_alone() {
+    let house = House::open().await;
+    let talk = house.talk(Setup::default(), pcm24(), OUTBOUND_CAPACITY);
+    talk.sound("audio/pcm;rate=16000", vec![0x7f; 64]).await;
+    assert_eq!(talk.problem().await, ProblemCode::Internal);
+    let talk = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+    talk.write("Hello.").await;
+    talk.say(Input::HalfClose).await;
+    assert_eq!(talk.rest().await.1, Ok(Ended::Finished));
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_is_ended() {
+    let house = House::open().await;
+    let talk = house.talk(text(), pcm24(), 4);
+    talk.write("Hello.").await;
+    house.saw(|request| matches!(request, Request::Close { .. })).await;
+    let (messages, end) = talk.rest().await;
+    assert_eq!(end.unwrap_err().code, ProblemCode::ResourceExhausted);
+    assert_eq!(messages.len(), 4, "what was sent before is still delivered");
+}
+
+#[tokio::test]
+async fn events_that_are_not_taken_end_one_conversation() {
+    let house = House::open().await;
+    let other = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+    let talk = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+    talk.write("flood").await;
+    let code = talk.problem().await;
+    assert!(matches!(code, ProblemCode::Internal | ProblemCode::ResourceExhausted), "{code:?}");
+    other.write("Hello.").await;
+    other.say(Input::HalfClose).await;
+    assert_eq!(other.rest().await.1, Ok(Ended::Finished));
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_is_closed_at_the_engine() {
+    let house = House::open().await;
+    let talk = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+    drop(talk.from);
+    assert_eq!(talk.task.await.unwrap(), Ok(Ended::ClientGone));
+    house.saw(|request| matches!(request, Request::Close { .. })).await;
+    let talk = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+    drop(talk.to);
+    assert_eq!(talk.task.await.unwrap(), Ok(Ended::ClientGone));
+}
+
+#[tokio::test]
+async fn a_full_engine_refuses() {
+    let house = House::open().await;
+    let mut talks = Vec::new();
+    for _ in 0..2 {
+        let mut talk = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+        assert_eq!(name(&talk.from.recv().await.unwrap()), "setup_complete");
+        talks.push(talk);
+    }
+    let third = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+    assert_eq!(third.problem().await, ProblemCode::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn a_setup_that_cannot_be_served_never_reaches_the_engine() {
+    let house = House::open().await;
+    let setup = Setup { voice: Some("Hal".into()), ..Setup::default() };
+    assert_eq!(house.talk(setup, pcm24(), OUTBOUND_CAPACITY).problem().await, ProblemCode::InvalidArgument);
+    assert!(house.log.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_engine_that_panics_is_built_anew() {
+    let house = House::open().await;
+    let other = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+    house.saw(|request| matches!(request, Request::Open { .. })).await;
+    let talk = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+    talk.write("panic").await;
+    assert_eq!(talk.problem().await, ProblemCode::Unavailable);
+    assert_eq!(other.problem().await, ProblemCode::Unavailable);
+    house.host.handle().ready().await.unwrap();
+    assert_eq!(house.built.load(Ordering::SeqCst), 2);
+    let talk = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+    talk.write("Hello.").await;
+    talk.say(Input::HalfClose).await;
+    assert_eq!(talk.rest().await.1, Ok(Ended::Finished));
+}
+
+#[tokio::test]
+async fn an_engine_that_cannot_be_loaded_says_why() {
+    let host = EngineHost::start(Box::new(|| Err("no such file".into()))).unwrap();
+    assert_eq!(host.handle().ready().await.unwrap_err(), "no such file");
+    assert_eq!(host.handle().capabilities().unwrap_err().code, ProblemCode::Unavailable);
+    host.shutdown();
+    let host = EngineHost::start(Box::new(|| panic!("told to panic"))).unwrap();
+    assert_eq!(host.handle().ready().await.unwrap_err(), "loading panicked");
+}
+
+#[tokio::test]
+async fn a_shutdown_tells_the_conversations_and_joins() {
+    let House { host, pool, log, .. } = House::open().await;
+    let handle = host.handle();
+    let house = House { host, pool, log, built: Arc::default() };
+    let talk = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+    house.saw(|request| matches!(request, Request::Open { .. })).await;
+    house.host.shutdown();
+    assert_eq!(talk.problem().await, ProblemCode::Unavailable);
+    assert_eq!(handle.capabilities().unwrap_err().code, ProblemCode::Unavailable);
+}
+
+#[tokio::test]
+async fn pictures_are_refused_once() {
+    let house = House::open().await;
+    let talk = house.talk(text(), pcm24(), OUTBOUND_CAPACITY);
+    for _ in 0..3 {
+        talk.to.send(Inbound::Video { mime: "image/jpeg".into(), data: Bytes::new() }).await.unwrap();
+    }
+    talk.say(Input::HalfClose).await;
+    let (messages, end) = talk.rest().await;
+    assert_eq!(names(&messages), ["setup_complete", "warning"]);
+    assert_eq!(messages.len(), 2);
+    assert_eq!(end, Ok(Ended::Finished));
+}

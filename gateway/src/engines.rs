@@ -1,0 +1,111 @@
+//! The engines and the detector that a configuration asks for.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use causerie_model::cascade;
+use causerie_model::vad::{Vad, VadStream};
+
+use crate::config::Config;
+use crate::engine_host::EngineFactory;
+use crate::media::{Detector, DetectorStream};
+use crate::models::{Folder, Manifest};
+
+/// Names of the default models in the manifest.
+const LANGUAGE_MODEL: &str = "qwen2.5-coder-1.5b-instruct";
+const VOICE: &str = "hibari";
+const DETECTOR: &str = "silero-vad";
+/// Where the detector lies in the models folder.
+const DETECTOR_DIR: &str = "silero";
+
+/// The folder of the models.
+pub fn models_folder(config: &Config) -> PathBuf {
+    Folder::resolve(config.models.as_deref()).path().to_owned()
+}
+
+/// A factory of the engine, called on the engine's thread.
+pub fn engine(config: &Config) -> EngineFactory {
+    let mut options = cascade::Options::new(models_folder(config));
+    options.lm = config.cascade.lm.clone();
+    options.recognizer = config.cascade.recognizer.clone();
+    options.sessions = config.max_conversations;
+    options.context = config.cascade.context;
+    if let Some(threads) = config.cascade.threads {
+        options.threads = threads;
+    }
+    let mut needed = vec![VOICE.to_owned(), format!("whisper-{}", options.recognizer)];
+    needed.extend(options.lm.is_none().then(|| LANGUAGE_MODEL.to_owned()));
+    let folder = Folder::at(&options.models);
+    Box::new(move || {
+        require(&folder, &needed)?;
+        cascade::load(&options).map_err(|e| with_causes(&e))
+    })
+}
+
+/// Fails with the command that fetches what is missing. Models that the manifest does not know are the operator's own.
+fn require(folder: &Folder, names: &[String]) -> Result<(), String> {
+    let manifest = Manifest::embedded();
+    for name in names.iter().filter(|name| manifest.model(name).is_ok()) {
+        folder.require(manifest, name).map_err(|e| with_causes(&e))?;
+    }
+    Ok(())
+}
+
+/// The voice-activity detector.
+///
+/// # Errors
+/// Its file is missing or damaged; the message says which.
+pub fn detector(config: &Config) -> Result<Arc<dyn Detector>, String> {
+    let folder = models_folder(config);
+    require(&Folder::at(&folder), &[DETECTOR.to_owned()])?;
+    let dir = folder.join(DETECTOR_DIR);
+    let network = Vad::load(&dir).map_err(|e| with_causes(&e))?;
+    Ok(Arc::new(Silero { network: Arc::new(network) }))
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// Silero's detector.
+struct Silero {
+    network: Arc<Vad>,
+}
+
+impl Detector for Silero {
+    fn stream(&self) -> Box<dyn DetectorStream> {
+        Box::new(SileroStream { network: self.network.clone(), stream: VadStream::new(), failed: false })
+    }
+}
+
+struct SileroStream {
+    network: Arc<Vad>,
+    stream: VadStream,
+    failed: bool,
+}
+
+impl DetectorStream for SileroStream {
+    fn push(&mut self, pcm: &[f32], window: &mut dyn FnMut(f32, u64, u64)) {
+        if self.failed {
+            return;
+        }
+        if let Err(error) = self.stream.push(&self.network, pcm, |p, from, to| window(p, from.0, to.0)) {
+            // Told once: this conversation hears no speech any more, and its client can see that.
+            tracing::error!(%error, "the voice-activity detector failed");
+            self.failed = true;
+        }
+    }
+
+    fn refresh(&mut self) {
+        self.stream.reset_if_due();
+    }
+}

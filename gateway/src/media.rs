@@ -1,0 +1,269 @@
+//! The media thread: decoding, voice activity and encoding for all conversations, so that tokio only moves bytes.
+//!
+//! State travels: a conversation hands its decoder to the thread with a piece of input and gets both back, so a
+//! stream's pieces stay in order, no lock is held, and a conversation has at most two jobs waiting (one a direction).
+//! A panic of a codec ends the job's stream and nothing else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use causerie_codec::{AudioInput, AudioOutput, CodecError, InputFormat, OutputFormat, Packet};
+use causerie_model_api::{InputSamples, OUTPUT_RATE, OutputSamples, TurnId};
+use causerie_session::{Problem, ProblemCode};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tokio::sync::oneshot;
+
+/// Jobs that may wait for the thread: two for each of 2,048 conversations. At the bound a conversation ends with
+/// [`ProblemCode::ResourceExhausted`].
+const MAX_JOBS: usize = 4_096;
+
+/// A voice-activity detector, loaded once for all conversations.
+pub trait Detector: Send + Sync {
+    /// The state of one conversation.
+    fn stream(&self) -> Box<dyn DetectorStream>;
+}
+
+/// A detector's state for one conversation.
+pub trait DetectorStream: Send {
+    /// Takes mono samples at 16 kHz in any chunking and reports each completed window: the probability of speech, its
+    /// first sample and one past its last, counted from the first sample ever pushed.
+    fn push(&mut self, pcm: &[f32], window: &mut dyn FnMut(f32, u64, u64));
+
+    /// Called between pushes while the agent is silent: the moment to forget, for a detector that long music or noise
+    /// makes deaf.
+    fn refresh(&mut self) {}
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Owns the media thread. Dropping it finishes the jobs that wait and joins the thread.
+pub struct MediaPool {
+    media: Media,
+    jobs: Option<Sender<Option<Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl MediaPool {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(detector: Arc<dyn Detector>) -> std::io::Result<Self> {
+        let (jobs, waiting) = bounded(MAX_JOBS);
+        let thread = std::thread::Builder::new().name("media".into()).spawn(move || work(&waiting))?;
+        Ok(Self { media: Media { jobs: jobs.clone(), detector }, jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// What conversations use.
+    pub fn media(&self) -> Media {
+        self.media.clone()
+    }
+}
+
+impl Drop for MediaPool {
+    fn drop(&mut self) {
+        if let (Some(jobs), Some(thread)) = (self.jobs.take(), self.thread.take()) {
+            // Conversations may still hold senders, so the end is a message and not a disconnect. The thread drains
+            // the queue without waiting for anything, so this send does not wait long.
+            let _ = jobs.send(None);
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(waiting: &Receiver<Option<Job>>) {
+    while let Ok(Some(job)) = waiting.recv() {
+        // The job's answer channel is dropped by the unwinding, which its conversation sees as a failure.
+        if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            tracing::error!("a media job panicked");
+        }
+    }
+}
+
+/// A conversation's way to the media thread.
+#[derive(Clone)]
+pub struct Media {
+    jobs: Sender<Option<Job>>,
+    detector: Arc<dyn Detector>,
+}
+
+impl Media {
+    /// Runs `work` on the media thread. The answer never comes when `work` panics: the channel closes.
+    ///
+    /// # Errors
+    /// [`MAX_JOBS`] wait already, or the thread has ended.
+    pub fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<oneshot::Receiver<T>, Problem> {
+        let (answer, receiver) = oneshot::channel();
+        let job: Job = Box::new(move || drop(answer.send(work())));
+        self.jobs.try_send(Some(job)).map_err(|error| match error {
+            TrySendError::Full(_) => Problem {
+                retryable: true,
+                ..Problem::new(ProblemCode::ResourceExhausted, "", format!("{MAX_JOBS} media jobs wait already"))
+            },
+            TrySendError::Disconnected(_) => {
+                Problem { retryable: true, ..Problem::new(ProblemCode::Unavailable, "", "the server is shutting down") }
+            }
+        })?;
+        Ok(receiver)
+    }
+
+    /// The input side of a new conversation; `detect` is false when the client marks activity itself.
+    pub fn ear(&self, detect: bool) -> Ear {
+        Ear { decoder: None, detector: detect.then(|| self.detector.stream()), position: 0 }
+    }
+}
+
+/// The input side of a conversation: bytes in the client's formats become 16 kHz samples and windows of the detector.
+pub struct Ear {
+    decoder: Option<(String, AudioInput)>,
+    detector: Option<Box<dyn DetectorStream>>,
+    position: u64,
+}
+
+/// What came of a piece of input.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// Position of the first sample.
+    pub at: InputSamples,
+    /// Mono samples at 16 kHz.
+    pub pcm: Vec<f32>,
+    /// Probability of speech, first sample, one past the last.
+    pub windows: Vec<(f32, InputSamples, InputSamples)>,
+    /// What is wrong with the piece; the samples before the fault are there all the same.
+    pub error: Option<CodecError>,
+}
+
+impl Ear {
+    /// Decodes a piece. A type other than the one before ends that stream and begins another. `agent_silent` lets the
+    /// detector refresh itself first.
+    pub fn push(&mut self, mime: &str, data: &[u8], agent_silent: bool) -> Heard {
+        if let Some(detector) = self.detector.as_mut().filter(|_| agent_silent) {
+            detector.refresh();
+        }
+        let mut heard = Heard { at: InputSamples(self.position), ..Heard::default() };
+        heard.error = self.decode(mime, data, &mut heard.pcm).err();
+        self.detect(&mut heard);
+        heard
+    }
+
+    /// The stream ends here for now: what the decoder kept back comes out.
+    pub fn flush(&mut self) -> Heard {
+        let mut heard = Heard { at: InputSamples(self.position), ..Heard::default() };
+        if let Some((_, mut decoder)) = self.decoder.take() {
+            heard.error = decoder.flush(&mut heard.pcm).err();
+        }
+        self.detect(&mut heard);
+        heard
+    }
+
+    fn decode(&mut self, mime: &str, data: &[u8], out: &mut Vec<f32>) -> Result<(), CodecError> {
+        if self.decoder.as_ref().is_none_or(|(open, _)| open != mime) {
+            let decoder = AudioInput::open(&InputFormat::parse(mime)?)?;
+            if let Some((_, mut before)) = self.decoder.replace((mime.to_owned(), decoder)) {
+                match before.flush(out) {
+                    Ok(()) | Err(CodecError::Truncated(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        match &mut self.decoder {
+            Some((_, decoder)) => decoder.push(data, out),
+            None => Ok(()),
+        }
+    }
+
+    fn detect(&mut self, heard: &mut Heard) {
+        self.position += heard.pcm.len() as u64;
+        if let Some(detector) = &mut self.detector {
+            let windows = &mut heard.windows;
+            detector.push(&heard.pcm, &mut |probability, from, to| {
+                windows.push((probability, InputSamples(from), InputSamples(to)));
+            });
+        }
+    }
+}
+
+/// The output side of a conversation: speech becomes packets of the client's format.
+pub struct Mouth {
+    encoder: AudioOutput,
+    turn: Option<TurnId>,
+    /// Of the turn, in samples of the output's rate.
+    emitted: u64,
+}
+
+/// An encoded piece of speech.
+#[derive(Debug)]
+pub struct Spoken {
+    /// The turn.
+    pub turn: TurnId,
+    /// Position of its first sample in the turn's speech.
+    pub start: OutputSamples,
+    /// Encoded.
+    pub data: Vec<u8>,
+}
+
+impl Mouth {
+    /// An encoder with no past.
+    ///
+    /// # Errors
+    /// The encoder cannot be made.
+    pub fn open(format: OutputFormat) -> Result<Self, CodecError> {
+        Ok(Self { encoder: AudioOutput::open(format)?, turn: None, emitted: 0 })
+    }
+
+    /// The MIME type of the packets.
+    pub fn mime(&self) -> &str {
+        self.encoder.mime()
+    }
+
+    /// Encodes a piece of a turn's speech.
+    ///
+    /// # Errors
+    /// The encoder failed.
+    pub fn push(&mut self, turn: TurnId, pcm: &[f32]) -> Result<Vec<Spoken>, CodecError> {
+        if self.turn != Some(turn) {
+            self.encoder.reset()?;
+            self.turn = Some(turn);
+            self.emitted = 0;
+        }
+        let mut packets = Vec::new();
+        self.encoder.push(pcm, &mut packets)?;
+        Ok(self.spoken(turn, packets))
+    }
+
+    /// The turn's speech is complete: the rest comes out.
+    ///
+    /// # Errors
+    /// The encoder failed.
+    pub fn flush(&mut self) -> Result<Vec<Spoken>, CodecError> {
+        let Some(turn) = self.turn.take() else { return Ok(Vec::new()) };
+        let mut packets = Vec::new();
+        self.encoder.flush(&mut packets)?;
+        Ok(self.spoken(turn, packets))
+    }
+
+    /// The turn was interrupted: the rest is dropped.
+    ///
+    /// # Errors
+    /// The encoder failed.
+    pub fn reset(&mut self) -> Result<Vec<Spoken>, CodecError> {
+        self.turn = None;
+        self.encoder.reset()?;
+        Ok(Vec::new())
+    }
+
+    fn spoken(&mut self, turn: TurnId, packets: Vec<Packet>) -> Vec<Spoken> {
+        let rate = u64::from(self.encoder.format().sample_rate().hz());
+        let mut spoken = Vec::with_capacity(packets.len());
+        for packet in packets {
+            let start = OutputSamples(self.emitted * u64::from(OUTPUT_RATE) / rate);
+            self.emitted += packet.samples;
+            spoken.push(Spoken { turn, start, data: packet.bytes });
+        }
+        spoken
+    }
+}

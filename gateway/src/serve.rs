@@ -1,0 +1,270 @@
+//! A server from its configuration: engine and media threads, the gRPC port, the HTTP port, and their end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use causerie_proto::{COMPATIBLE_SERVICES, FILE_DESCRIPTOR_SET, SERVICE};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::engine_host::{EngineFactory, EngineHost};
+use crate::grpc::{Conversations, Shared};
+use crate::http::{self, Probes};
+use crate::media::{Detector, MediaPool};
+use crate::metrics::Metrics;
+
+/// HTTP/2 windows. A connection carries many streams, and at 50 ms of round trip the default of 64 KiB is 27 of them;
+/// a stream's window is its back-pressure, 64 KiB being 1.4 s of 24 kHz audio.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+const STREAM_WINDOW: u32 = 64 << 10;
+/// Streams of one connection, the probes' own among them. Conversations are counted over all connections.
+const MAX_STREAMS: u32 = 1_024;
+/// A peer that does not answer a ping is gone.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+/// How often the health service looks at the engine.
+const HEALTH_PERIOD: Duration = Duration::from_secs(1);
+/// How long connections may take to close once their streams have ended.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({field}): {source}{}", hint(source))]
+    Listen {
+        /// The field of the configuration.
+        field: &'static str,
+        /// Its value.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The engine was not loaded.
+    #[error("engine {engine}: {message}")]
+    Engine {
+        /// Its name.
+        engine: String,
+        /// Why.
+        message: String,
+    },
+    /// A thread or a service cannot be started.
+    #[error("cannot start the {what}: {message}")]
+    Start {
+        /// What.
+        what: &'static str,
+        /// Why.
+        message: String,
+    },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program has this port: stop it, or choose another port (0 takes a free one)"
+        }
+        io::ErrorKind::PermissionDenied => "; choose a port above 1023",
+        _ => "",
+    }
+}
+
+/// A server.
+pub struct Server;
+
+/// A server that runs. Dropping it without [`Running::shutdown`] leaves its tasks to the runtime.
+pub struct Running {
+    /// Where gRPC is served.
+    pub grpc_addr: SocketAddr,
+    /// Where probes and metrics are served.
+    pub http_addr: SocketAddr,
+    /// Name of the engine.
+    pub engine: String,
+    /// Counts and latencies.
+    pub metrics: Arc<Metrics>,
+    host: EngineHost,
+    pool: MediaPool,
+    places: Arc<Semaphore>,
+    max_conversations: usize,
+    drain_for: Duration,
+    drain: watch::Sender<Option<Instant>>,
+    health: HealthReporter,
+    health_task: JoinHandle<()>,
+    stop_grpc: oneshot::Sender<()>,
+    grpc: JoinHandle<Result<(), tonic::transport::Error>>,
+    stop_http: oneshot::Sender<()>,
+    http: JoinHandle<io::Result<()>>,
+}
+
+impl Server {
+    /// Takes the ports, loads the engine and serves. Returns when conversations can be held.
+    ///
+    /// # Errors
+    /// A port is taken, or the engine cannot be loaded. Nothing is left running.
+    pub async fn start(
+        config: &Config,
+        factory: EngineFactory,
+        detector: Arc<dyn Detector>,
+    ) -> Result<Running, ServeError> {
+        let (grpc_listener, grpc_addr) = listen("listen", &config.listen).await?;
+        let (http_listener, http_addr) = listen("http", &config.http).await?;
+        let start = |what, error: &dyn std::fmt::Display| ServeError::Start { what, message: error.to_string() };
+        let host = EngineHost::start(factory).map_err(|e| start("engine thread", &e))?;
+        let pool = MediaPool::start(detector).map_err(|e| start("media thread", &e))?;
+        let metrics = Arc::new(Metrics::default());
+        let (drain, draining) = watch::channel(None);
+
+        // Probes are answered while the engine loads, so that a supervisor sees the difference to a server that hangs.
+        let probes = Probes {
+            engine: host.handle(),
+            metrics: metrics.clone(),
+            max_conversations: config.max_conversations,
+            drain: draining.clone(),
+        };
+        let (stop_http, http_stopped) = oneshot::channel();
+        let router = http::router(probes.clone());
+        let http = tokio::spawn(async move {
+            axum::serve(http_listener, router).with_graceful_shutdown(async { drop(http_stopped.await) }).await
+        });
+
+        let capabilities = match host.handle().ready().await {
+            Ok(capabilities) => capabilities,
+            Err(message) => {
+                http.abort();
+                off_runtime(move || drop((host, pool))).await;
+                return Err(ServeError::Engine { engine: config.engine.clone(), message });
+            }
+        };
+        let engine = capabilities.engine.clone();
+
+        let places = Arc::new(Semaphore::new(config.max_conversations));
+        let shared = Arc::new(Shared {
+            engine: host.handle(),
+            media: pool.media(),
+            catalog: Catalog::new(engine.clone(), config.aliases.iter().cloned()),
+            timing: config.timing(),
+            setup_timeout: Duration::from_secs(config.setup_timeout_seconds.into()),
+            metrics: metrics.clone(),
+            places: places.clone(),
+            max_conversations: config.max_conversations,
+            drain: draining,
+            run: run_name(),
+        });
+        let (health, health_service) = tonic_health::server::health_reporter();
+        report(&health, probes.ready().is_ok()).await;
+        let health_task = tokio::spawn(watch_health(health.clone(), probes));
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        // Older tools ask for the older version.
+        let reflection_alpha = reflection().build_v1alpha().map_err(|e| start("reflection service", &e))?;
+        let reflection = reflection().build_v1().map_err(|e| start("reflection service", &e))?;
+
+        let (stop_grpc, grpc_stopped) = oneshot::channel();
+        let router = tonic::transport::Server::builder()
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_keepalive_interval(Some(KEEPALIVE.0))
+            .http2_keepalive_timeout(Some(KEEPALIVE.1))
+            .add_routes(Conversations::new(shared).routes())
+            .add_service(health_service)
+            .add_service(reflection)
+            .add_service(reflection_alpha);
+        let incoming = TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
+        let grpc = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async { drop(grpc_stopped.await) }));
+        Ok(Running {
+            grpc_addr,
+            http_addr,
+            engine,
+            metrics,
+            host,
+            pool,
+            places,
+            max_conversations: config.max_conversations,
+            drain_for: Duration::from_secs(config.drain_seconds.into()),
+            drain,
+            health,
+            health_task,
+            stop_grpc,
+            grpc,
+            stop_http,
+            http,
+        })
+    }
+}
+
+impl Running {
+    /// Takes no more conversations, lets the turns that are owed be finished within the drain time, and ends.
+    /// Whether all conversations ended in time.
+    pub async fn shutdown(self) -> bool {
+        let deadline = Instant::now() + self.drain_for;
+        self.drain.send_replace(Some(deadline));
+        self.health_task.abort();
+        report(&self.health, false).await;
+        // No more connections; those that are open are told to go, and stay while they have streams.
+        let _ = self.stop_grpc.send(());
+        let all = u32::try_from(self.max_conversations).unwrap_or(u32::MAX);
+        // A moment more than the conversations have: they end themselves at the deadline, with a word to the client.
+        let drained = timeout_at(deadline + CLOSING, self.places.acquire_many(all)).await.is_ok();
+        let mut grpc = self.grpc;
+        if timeout(CLOSING, &mut grpc).await.is_err() {
+            // Clients that keep an idle connection open do not keep the server.
+            grpc.abort();
+        }
+        let _ = self.stop_http.send(());
+        let mut http = self.http;
+        if timeout(CLOSING, &mut http).await.is_err() {
+            http.abort();
+        }
+        off_runtime(move || drop((self.host, self.pool))).await;
+        drained
+    }
+}
+
+/// Joining a thread blocks, which a worker of the runtime must not.
+async fn off_runtime(work: impl FnOnce() + Send + 'static) {
+    let _ = tokio::task::spawn_blocking(work).await;
+}
+
+async fn listen(field: &'static str, address: &str) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { field, address: address.to_owned(), source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    Ok((listener, local))
+}
+
+/// Tells the runs of a server apart in the names of conversations.
+fn run_name() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}", since.as_millis())
+}
+
+async fn watch_health(health: HealthReporter, probes: Probes) {
+    let mut before = None;
+    loop {
+        let ready = probes.ready().is_ok();
+        if before != Some(ready) {
+            report(&health, ready).await;
+            before = Some(ready);
+        }
+        tokio::time::sleep(HEALTH_PERIOD).await;
+    }
+}
+
+async fn report(health: &HealthReporter, ready: bool) {
+    let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in [""].into_iter().chain([SERVICE]).chain(COMPATIBLE_SERVICES) {
+        health.set_service_status(service, status).await;
+    }
+}
