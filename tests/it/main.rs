@@ -1,1 +1,8 @@
+//! The service as its clients see it, and the rules of the workspace.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod bad_input;
+mod conversations;
+mod lifecycle;
+mod real_models;
+mod workspace;

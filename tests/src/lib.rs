@@ -1,1 +1,6 @@
-//! Placeholder.
+//! Testkit: the engine without weights, a server around it, and judges of what real models say.
+
+pub mod real;
+pub mod scripted;
+pub mod service;
+pub mod wer;

@@ -1,1 +1,36 @@
-fn main() {}
+//! Chores of the project: `cargo xtask bench` and `cargo xtask networks`.
+//!
+//! - [`latency`]: how soon a running server answers spoken questions, one caller and several at once.
+//! - [`networks`]: the networks by themselves, beside their peers.
+//! - [`machine`]: what it was measured on.
+//! - [`table`]: samples as one line of a table.
+#![forbid(unsafe_code)]
+
+mod latency;
+mod machine;
+mod networks;
+mod table;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of the project.
+#[derive(Parser)]
+struct Xtask {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Measure a running server.
+    Bench(latency::BenchArgs),
+    /// Measure the networks without a server.
+    Networks(networks::NetworksArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Xtask::parse().chore {
+        Chore::Bench(args) => latency::bench(&args),
+        Chore::Networks(args) => networks::networks(&args),
+    }
+}
