@@ -98,6 +98,8 @@ pub(super) struct Conversation<N: Networks> {
     pub(super) turns: VecDeque<Turn<N>>,
     pub(super) out: Vec<Event>,
     pub(super) seed: u64,
+    /// When it was last served, in steps of the engine; the least recent goes first.
+    pub(super) served: u64,
     /// The prompt to prefill before anything is said; empty when that is done.
     pub(super) opening: Vec<u32>,
     history: History,
@@ -128,6 +130,7 @@ impl<N: Networks> Conversation<N> {
             turns: VecDeque::new(),
             out: Vec::new(),
             seed,
+            served: 0,
             opening: Vec::new(),
             history,
             audio: AudioBuffer::new(AUDIO_LIMIT),

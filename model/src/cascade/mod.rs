@@ -52,8 +52,6 @@ struct Cascade<N: Networks> {
     networks: N,
     limits: Limits,
     sessions: BTreeMap<SessionId, Conversation<N>>,
-    /// When each conversation was last served, in steps; the least recent goes first.
-    served: BTreeMap<SessionId, u64>,
     steps: u64,
     prefixes: Vec<N::Memory>,
     pcm: Vec<f32>,
@@ -61,15 +59,7 @@ struct Cascade<N: Networks> {
 
 impl<N: Networks> Cascade<N> {
     fn new(networks: N, limits: Limits) -> Self {
-        Self {
-            networks,
-            limits,
-            sessions: BTreeMap::new(),
-            served: BTreeMap::new(),
-            steps: 0,
-            prefixes: Vec::new(),
-            pcm: Vec::new(),
-        }
+        Self { networks, limits, sessions: BTreeMap::new(), steps: 0, prefixes: Vec::new(), pcm: Vec::new() }
     }
 
     fn open(&mut self, session: SessionId, mut conversation: Conversation<N>) {
@@ -92,20 +82,22 @@ impl<N: Networks> Cascade<N> {
             }),
             Err(error) => conversation.out.push(Event::Failed { turn: None, error, resumable: false }),
         }
+        conversation.served = self.steps;
         self.sessions.insert(session, conversation);
-        self.served.insert(session, self.steps);
     }
 
     /// The most urgent conversation; among equals the one that waited longest.
     fn next(&self) -> Option<(SessionId, Class, Task)> {
         self.sessions
             .iter()
-            .filter_map(|(id, c)| c.task().map(|(class, task)| (*id, class, task)))
-            .min_by_key(|(id, class, _)| (*class, self.served.get(id).copied()))
+            .filter_map(|(id, c)| c.task().map(|(class, task)| (*id, class, task, c.served)))
+            .min_by_key(|(_, class, _, served)| (*class, *served))
+            .map(|(id, class, task, _)| (id, class, task))
     }
 
     fn run(&mut self, id: SessionId, class: Class, task: Task) {
         let Some(conversation) = self.sessions.get_mut(&id) else { return };
+        conversation.served = self.steps;
         match task {
             Task::Hear(index) => conversation.hear(&mut self.networks, index),
             Task::Partial => conversation.partial(&mut self.networks),
@@ -175,6 +167,9 @@ impl<N: Networks> Cascade<N> {
             let memory = std::mem::replace(&mut conversation.memory, self.networks.memory());
             work.push((id, memory, tokens, complete));
         }
+        if work.is_empty() {
+            return;
+        }
         let mut chunks: Vec<Chunk<'_, N::Memory>> = work
             .iter_mut()
             .filter_map(|(id, memory, tokens, complete)| {
@@ -195,7 +190,7 @@ impl<N: Networks> Cascade<N> {
             if let Some(token) = token {
                 conversation.drawn(&self.networks, token);
             }
-            self.served.insert(id, self.steps);
+            conversation.served = self.steps;
         }
     }
 }
@@ -230,7 +225,6 @@ impl<N: Networks> Engine for Cascade<N> {
             }
             Request::Close { .. } => {
                 self.sessions.remove(&session);
-                self.served.remove(&session);
             }
             request => {
                 if let Some(conversation) = self.sessions.get_mut(&session) {
@@ -244,7 +238,6 @@ impl<N: Networks> Engine for Cascade<N> {
     fn step(&mut self, out: &mut dyn FnMut(SessionId, Event)) -> Next {
         if let Some((id, class, task)) = self.next() {
             self.steps += 1;
-            self.served.insert(id, self.steps);
             self.run(id, class, task);
         }
         for (id, conversation) in &mut self.sessions {

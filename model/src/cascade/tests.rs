@@ -71,6 +71,7 @@ impl Networks for Toy {
         Ok(text.chars().map(u32::from).collect())
     }
     fn think(&mut self, chunks: &mut [Chunk<'_, Tokens>]) -> Vec<Option<u32>> {
+        assert!(!chunks.is_empty(), "a pass without work");
         chunks
             .iter_mut()
             .map(|c| {
@@ -303,6 +304,21 @@ fn speech_into_a_reply_is_transcribed() {
     e.submit(start(2, 16_000, 28_800)).unwrap();
     let events = settle(&mut e);
     assert!(events.iter().any(|e| matches!(e, Event::Done { turn: TurnId(2), .. })));
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_fails_its_turn_alone() {
+    let mut e = engine();
+    settle(&mut e);
+    let items = vec![Item::text(Role::User, "x".repeat(LIMITS.context))];
+    e.submit(Request::Append { session: S, items }).unwrap();
+    e.submit(Request::Start { session: S, turn: TurnId(1), cause: Cause::History }).unwrap();
+    let events = settle(&mut e);
+    assert!(matches!(&events[..], [Event::Failed { turn: Some(TurnId(1)), resumable: true, .. }]), "{events:?}");
+    e.submit(Request::Append { session: S, items: vec![Item::text(Role::User, "short")] }).unwrap();
+    e.submit(Request::Start { session: S, turn: TurnId(2), cause: Cause::History }).unwrap();
+    let events = settle(&mut e);
+    assert!(matches!(events.last(), Some(Event::Done { turn: TurnId(2), .. })), "{events:?}");
 }
 
 #[test]
