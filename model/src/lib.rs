@@ -4,5 +4,7 @@ pub mod cascade;
 pub mod lm;
 pub mod onnx;
 pub mod speech;
+#[cfg(test)]
+mod testing;
 pub mod vad;
 pub mod whisper;

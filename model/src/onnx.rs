@@ -102,34 +102,3 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, OnnxError> {
         _ => OnnxError::Malformed { path: path.into(), reason: error.to_string() },
     })
 }
-
-#[cfg(test)]
-pub(crate) mod testing {
-    //! Where tests find the released networks.
-
-    use std::path::PathBuf;
-
-    /// The folder `name` of the models folder, or `None` with a line that says so.
-    pub(crate) fn models(name: &str) -> Option<PathBuf> {
-        let root = std::env::var_os("CAUSERIE_MODELS").map(PathBuf::from).or_else(|| {
-            let home = std::env::var_os("HOME")?;
-            Some(PathBuf::from(home).join(".cache/causerie"))
-        })?;
-        let dir = root.join(name);
-        if dir.is_dir() {
-            return Some(dir);
-        }
-        assert!(
-            std::env::var_os("CAUSERIE_REQUIRE_MODELS").is_none_or(|v| v != "1"),
-            "model {name} is absent and CAUSERIE_REQUIRE_MODELS is set"
-        );
-        println!("skipped: model {name} is absent (run `causerie models pull`)");
-        None
-    }
-
-    /// A file of the golden folder, relative to `tests/golden`.
-    pub(crate) fn golden(path: &str) -> String {
-        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden")).join(path);
-        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-    }
-}

@@ -6,7 +6,7 @@
 use causerie_codec::wav;
 use causerie_model_api::{INPUT_RATE, Modality};
 use causerie_proto::v1;
-use causerie_tests::real::{Draw, Person, available, says, silence, start};
+use causerie_tests::real::{Draw, Person, available, samples_of, says, silence, skip, start};
 use causerie_tests::service::{Call, Turn, connect, setup};
 use causerie_tests::wer::normalise;
 use causerie_units::SampleRate;
@@ -156,12 +156,9 @@ async fn recordings_of_people_are_heard_and_typed_questions_answered() {
     }
     let recording = std::path::Path::new("/usr/share/pocketsphinx/test/data/goforward.raw");
     let Ok(bytes) = std::fs::read(recording) else {
-        assert!(std::env::var("CAUSERIE_REQUIRE_MODELS").map_or(true, |v| v != "1"), "pocketsphinx-testdata is absent");
-        println!("skipped: pocketsphinx-testdata is absent");
-        return;
+        return skip("pocketsphinx-testdata is absent");
     };
-    let speech: Vec<f32> =
-        bytes.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32_768.0).collect();
+    let speech = samples_of(&bytes);
     let server = start().await;
     let channel = connect(server.grpc_addr).await;
     let mut call = open(&channel).await;
@@ -179,12 +176,7 @@ async fn recordings_of_people_are_heard_and_typed_questions_answered() {
 #[tokio::test]
 async fn googles_published_client_is_answered() {
     let (true, Some(python)) = (available(), std::env::var_os("CAUSERIE_PYTHON")) else {
-        assert!(
-            std::env::var("CAUSERIE_REQUIRE_MODELS").map_or(true, |v| v != "1"),
-            "CAUSERIE_PYTHON names no interpreter with google-ai-generativelanguage"
-        );
-        println!("skipped: CAUSERIE_PYTHON names no interpreter with google-ai-generativelanguage");
-        return;
+        return skip("CAUSERIE_PYTHON names no interpreter with google-ai-generativelanguage");
     };
     let person = Person::new();
     let folder = std::env::temp_dir().join(format!("causerie-google-{}", std::process::id()));

@@ -33,10 +33,31 @@ pub fn available() -> bool {
     if absent.is_empty() {
         return true;
     }
-    let message = format!("model files are absent ({}): run `causerie models pull`", absent.join(", "));
-    assert!(std::env::var("CAUSERIE_REQUIRE_MODELS").map_or(true, |v| v != "1"), "{message}");
-    println!("skipped: {message}");
+    skip(&format!("model files are absent ({}): run `causerie models pull`", absent.join(", ")));
     false
+}
+
+/// Says why a test is not run.
+///
+/// # Panics
+/// It must be: `CAUSERIE_REQUIRE_MODELS` is 1.
+pub fn skip(why: &str) {
+    assert!(std::env::var("CAUSERIE_REQUIRE_MODELS").map_or(true, |v| v != "1"), "{why}");
+    println!("skipped: {why}");
+}
+
+/// 16-bit little-endian bytes as samples.
+pub fn samples_of(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32_768.0).collect()
+}
+
+/// Speech at [`OUTPUT_RATE`] as it is heard at [`INPUT_RATE`].
+fn for_ears(pcm: &[f32]) -> Vec<f32> {
+    let mut resampler = Resampler::new(rate(OUTPUT_RATE), rate(INPUT_RATE)).expect("rates of speech");
+    let mut out = Vec::new();
+    resampler.push(pcm, &mut out);
+    resampler.flush(&mut out);
+    out
 }
 
 /// Where the models are.
@@ -77,12 +98,8 @@ impl Person {
     pub fn say(&self, text: &str) -> (Vec<f32>, Vec<(usize, usize)>) {
         let mut pcm = Vec::new();
         let spoken = self.voice.synthesize(text, "", 1.0, &mut pcm).expect("it can be said");
-        let mut resampler = Resampler::new(rate(OUTPUT_RATE), rate(INPUT_RATE)).expect("rates of speech");
-        let mut out = Vec::new();
-        resampler.push(&pcm, &mut out);
-        resampler.flush(&mut out);
         let words = spoken.words.iter().map(|(byte, at)| (*byte, at * INPUT_RATE as usize / OUTPUT_RATE as usize));
-        (out, words.collect())
+        (for_ears(&pcm), words.collect())
     }
 
     /// [`Person::say`] between silence, as a microphone gives it.
@@ -93,13 +110,8 @@ impl Person {
 
     /// What 16-bit samples at [`OUTPUT_RATE`] say, as words in small letters.
     pub fn listen(&self, audio: &[u8]) -> String {
-        let pcm: Vec<f32> =
-            audio.chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32_768.0).collect();
-        let mut resampler = Resampler::new(rate(OUTPUT_RATE), rate(INPUT_RATE)).expect("rates of speech");
-        let mut out = Vec::new();
-        resampler.push(&pcm, &mut out);
-        resampler.flush(&mut out);
-        let mut pass = self.ears.begin(out, Options { language: Some("en".into()), ..Options::default() });
+        let pcm = for_ears(&samples_of(audio));
+        let mut pass = self.ears.begin(pcm, Options { language: Some("en".into()), ..Options::default() });
         loop {
             if let Progress::Done(transcript) = pass.step(&self.ears, &self.pool) {
                 return normalise(&transcript.text).join(" ");

@@ -1,8 +1,8 @@
 use super::*;
-use crate::onnx::testing::models;
+use crate::testing::model;
 
 fn load() -> Option<Speech> {
-    Some(Speech::load(&models("hibari")?).unwrap())
+    Some(Speech::load(&model("hibari")?).unwrap())
 }
 
 fn say(speech: &Speech, text: &str) -> (Vec<f32>, Spoken) {

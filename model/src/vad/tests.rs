@@ -1,10 +1,10 @@
 use super::*;
-use crate::onnx::testing::models;
+use crate::testing::model;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 fn load() -> Option<Vad> {
-    Some(Vad::load(&models("silero")?).unwrap())
+    Some(Vad::load(&model("silero")?).unwrap())
 }
 
 /// A hum with a beat, which keeps the detector undecided, and noise from a fixed seed.

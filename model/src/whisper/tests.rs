@@ -14,37 +14,26 @@ use super::decoder::Cache;
 use super::layers::Buffers;
 use super::load::Precision;
 use super::*;
+use crate::testing;
 
 const EXACT: Precision = Precision { encoder: WeightType::F32, decoder: WeightType::F32, embeddings: WeightType::F32 };
 const RECORDINGS: &str = "/usr/share/pocketsphinx/test/data";
 
-/// The folder of a model, or nothing (said so) where models need not be there.
+/// The folder of a model.
 fn model(name: &str) -> Option<PathBuf> {
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/causerie"));
-    let root = std::env::var_os("CAUSERIE_MODELS").map(PathBuf::from).or_else(home)?;
-    let dir = root.join("whisper").join(name);
-    required(dir.join("model.bin").exists(), &format!("model whisper/{name}"), "run `causerie models pull`")
-        .then_some(dir)
+    let file = testing::model(Path::new("whisper").join(name).join("model.bin"))?;
+    file.parent().map(Path::to_owned)
 }
 
 /// One of the recordings of Debian's pocketsphinx-testdata, 16 kHz.
 fn recording(name: &str) -> Option<Vec<f32>> {
     let path = Path::new(RECORDINGS).join(name);
-    if !required(path.exists(), "package pocketsphinx-testdata", "install it") {
+    if !testing::required(path.exists(), "package pocketsphinx-testdata", "install it") {
         return None;
     }
     let bytes = std::fs::read(path).unwrap();
     let pcm = if name.ends_with(".wav") { &bytes[44..] } else { &bytes[..] };
     Some(pcm.as_chunks::<2>().0.iter().map(|&b| f32::from(i16::from_le_bytes(b)) / 32768.0).collect())
-}
-
-fn required(there: bool, what: &str, how: &str) -> bool {
-    if !there {
-        let is_required = std::env::var("CAUSERIE_REQUIRE_MODELS").is_ok_and(|v| v == "1");
-        assert!(!is_required, "{what} is absent ({how})");
-        println!("skipped: {what} is absent ({how})");
-    }
-    there
 }
 
 /// The sentences of [`RECORDINGS`] with their transcripts.

@@ -7,22 +7,14 @@ use serde::Deserialize;
 
 use super::{check_company_and_chunks, run};
 use crate::lm::{End, Lm, Message};
+use crate::testing;
 
 pub(in crate::lm) const SMOLLM2: &str = "smollm2-135m-instruct-q4_1";
 pub(in crate::lm) const QWEN: &str = "qwen2.5-coder-1.5b-instruct-q4_k_m";
 
-/// The file of a model, or nothing (said so) where models need not be there.
+/// The file of a model.
 pub(in crate::lm) fn model(name: &str) -> Option<PathBuf> {
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/causerie"));
-    let root = std::env::var_os("CAUSERIE_MODELS").map(PathBuf::from).or_else(home)?;
-    let path = root.join(format!("lm/{name}.gguf"));
-    if !path.exists() {
-        let required = std::env::var("CAUSERIE_REQUIRE_MODELS").is_ok_and(|v| v == "1");
-        assert!(!required, "model {name} is absent (run `causerie models pull`)");
-        println!("skipped: model {name} is absent (run `causerie models pull`)");
-        return None;
-    }
-    Some(path)
+    testing::model(format!("lm/{name}.gguf"))
 }
 
 #[derive(Deserialize)]

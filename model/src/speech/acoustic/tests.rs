@@ -2,7 +2,7 @@ use realfft::RealFftPlanner;
 use serde::Deserialize;
 
 use super::*;
-use crate::onnx::testing::{golden, models};
+use crate::testing::{golden, model};
 
 #[derive(Deserialize)]
 struct Row {
@@ -30,7 +30,7 @@ fn bands(wave: &[f32]) -> Vec<Vec<f32>> {
 
 #[test]
 fn sounds_like_the_released_package() {
-    let Some(dir) = models("hibari") else { return };
+    let Some(dir) = model("hibari") else { return };
     let voice = Acoustic::load(&dir.join("hibari.onnx"), &Worker::new()).unwrap();
     let rows: Vec<Row> = serde_json::from_str(&golden("speech/voice.json")).unwrap();
     for row in rows {
@@ -50,7 +50,7 @@ fn sounds_like_the_released_package() {
 
 #[test]
 fn the_rate_changes_the_length() {
-    let Some(dir) = models("hibari") else { return };
+    let Some(dir) = model("hibari") else { return };
     let voice = Acoustic::load(&dir.join("hibari.onnx"), &Worker::new()).unwrap();
     let phonemes: Vec<char> = "ðə kwˈɪk bɹˈWn fˈɑks.".chars().collect();
     let len = |rate| {
@@ -69,7 +69,7 @@ fn characters_outside_the_alphabet_are_passed_over() {
     assert_eq!(id('ᵻ'), Some(177));
     assert_eq!(id(' '), Some(16));
     assert_eq!(id('日'), None);
-    let Some(dir) = models("hibari") else { return };
+    let Some(dir) = model("hibari") else { return };
     let voice = Acoustic::load(&dir.join("hibari.onnx"), &Worker::new()).unwrap();
     let mut out = Vec::new();
     assert_eq!(voice.speak(&['日', '本'], 1.0, true, &mut out).unwrap(), [0, 0]);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::onnx::testing::golden;
+use crate::testing::golden;
 
 const FRAMES: usize = 12;
 const F0: [f32; FRAMES] = [0.0, 0.0, 110.0, 120.0, 130.0, 180.0, 240.0, 230.0, 90.0, 60.0, 0.0, 0.0];

@@ -1,8 +1,8 @@
 use super::*;
-use crate::onnx::testing::{golden, models};
+use crate::testing::{golden, model};
 
 fn load() -> Option<G2p> {
-    let dir = models("hibari")?;
+    let dir = model("hibari")?;
     Some(G2p::load(&dir, &Worker::new()).unwrap())
 }
 
