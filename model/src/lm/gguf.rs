@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use causerie_kernels::mmap::Mapped;
-use causerie_kernels::ops::linear::WeightType;
+use causerie_kernels::ops::linear::StoredType;
 
 use super::LmError;
 
@@ -51,7 +51,7 @@ pub struct Tensor {
     /// Dimensions, the fastest first: a matrix of `n` rows of `k` weights is `[k, n]`.
     pub shape: Vec<usize>,
     /// Type of the weights.
-    pub kind: WeightType,
+    pub kind: StoredType,
     /// Bytes of the file.
     pub range: Range<usize>,
 }
@@ -346,7 +346,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    fn tensor(&mut self) -> Result<(Vec<usize>, WeightType, u64), String> {
+    fn tensor(&mut self) -> Result<(Vec<usize>, StoredType, u64), String> {
         let truncated = || "the file ends inside its entry; it is truncated".to_owned();
         let dimensions = self.u32().ok_or_else(truncated)?;
         if !(1..=MAX_DIMENSIONS).contains(&dimensions) {
@@ -358,23 +358,9 @@ impl<'a> Cursor<'a> {
             shape.push(usize::try_from(d).map_err(|_| format!("has a dimension of {d}"))?);
         }
         let code = self.u32().ok_or_else(truncated)?;
-        let kind = weight_type(code).ok_or_else(|| {
-            format!("has the tensor type {code}; supported are F32, F16, Q4_0, Q4_1, Q8_0, Q4_K, Q6_K")
+        let kind = StoredType::from_ggml(code).ok_or_else(|| {
+            format!("has the tensor type {code}; supported are F32, F16, BF16, Q4_0 to Q8_0, and Q2_K to Q6_K")
         })?;
         Ok((shape, kind, self.u64().ok_or_else(truncated)?))
     }
-}
-
-/// Numbers of the specification's `ggml_type`.
-fn weight_type(code: u32) -> Option<WeightType> {
-    Some(match code {
-        0 => WeightType::F32,
-        1 => WeightType::F16,
-        2 => WeightType::Q4_0,
-        3 => WeightType::Q4_1,
-        8 => WeightType::Q8_0,
-        12 => WeightType::Q4K,
-        14 => WeightType::Q6K,
-        _ => return None,
-    })
 }

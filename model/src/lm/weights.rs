@@ -1,7 +1,7 @@
 //! From a GGUF file's tensors to the network.
 
 use causerie_kernels::Pool;
-use causerie_kernels::ops::linear::{WeightType, Weights};
+use causerie_kernels::ops::linear::{StoredType, WeightType, Weights};
 use causerie_kernels::ops::rope::Rope;
 
 use super::decoder::{Decoder, Layer, Projection};
@@ -66,7 +66,13 @@ impl Loader<'_> {
     /// A matrix `[n, k]`.
     fn matrix(&self, name: &str, n: usize, k: usize) -> Result<Weights, LmError> {
         let tensor = self.find(name, &[k, n])?;
-        let packed = Weights::pack(self.pool, tensor.kind, n, k, self.file.bytes(tensor));
+        let bytes = self.file.bytes(tensor);
+        let packed = match tensor.kind {
+            StoredType::Kernel(kind) => Weights::pack(self.pool, kind, n, k, bytes),
+            stored => {
+                stored.convert(k, bytes).and_then(|bytes| Weights::pack(self.pool, stored.kernel_type(), n, k, &bytes))
+            }
+        };
         self.file.release(tensor);
         packed.map_err(|error| self.file.malformed(name, error.to_string()))
     }
@@ -74,7 +80,8 @@ impl Loader<'_> {
     /// A vector of `n` floats.
     fn vector(&self, name: &str, n: usize) -> Result<Vec<f32>, LmError> {
         let tensor = self.find(name, &[n])?;
-        if !matches!(tensor.kind, WeightType::F32 | WeightType::F16) {
+        let float = [WeightType::F32, WeightType::F16].map(StoredType::Kernel);
+        if !float.contains(&tensor.kind) && tensor.kind != StoredType::Bf16 {
             return Err(self.file.malformed(name, format!("is stored as {:?}; expected F32", tensor.kind)));
         }
         let mut values = vec![0.0; n];

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use causerie_kernels::mmap::Mapped;
 use causerie_kernels::ops::conv1d;
-use causerie_kernels::ops::linear::{WeightType, Weights};
+use causerie_kernels::ops::linear::{WeightType, Weights, quantise_q8_0};
 use causerie_kernels::ops::log_mel::LogMel;
 use causerie_kernels::{KernelError, Pool};
 use half::f16;
@@ -262,26 +262,9 @@ fn encode(kind: WeightType, values: &[f32]) -> Result<Vec<u8>, KernelError> {
         WeightType::F16 => Ok(Vec::from_f32_slice(values).into_iter().flat_map(f16::to_le_bytes).collect()),
         WeightType::Q8_0 => {
             let mut bytes = Vec::with_capacity(values.len() / 32 * 34);
-            for block in values.as_chunks::<32>().0 {
-                bytes.extend_from_slice(&q8_0(block));
-            }
+            quantise_q8_0(values, &mut bytes);
             Ok(bytes)
         }
         other => Err(KernelError::Unsupported(format!("whisper weights are not kept as {other:?}"))),
     }
-}
-
-/// A scale and 32 signed bytes.
-fn q8_0(block: &[f32; 32]) -> [u8; 34] {
-    let largest = block.iter().fold(0.0f32, |max, v| if v.abs() > max { v.abs() } else { max });
-    let scale = f16::from_f32(largest / 127.0);
-    let inverse = if scale > f16::ZERO { 1.0 / scale.to_f32() } else { 0.0 };
-    let mut out = [0; 34];
-    out[..2].copy_from_slice(&scale.to_le_bytes());
-    for (out, v) in out[2..].iter_mut().zip(block) {
-        // The scale was rounded, so the largest may be a little more than 127; adding a half rounds when cut off.
-        let scaled = (v * inverse).clamp(-127.0, 127.0);
-        *out = (scaled + 0.5f32.copysign(scaled)) as i8 as u8;
-    }
-    out
 }

@@ -4,7 +4,7 @@
 //!
 //! [`reference`] says what it means. The fast version keeps float weights and activations as they are; for quantised
 //! weights it quantises activations as well, to eight bits with a scale for each 32, and multiplies integers. `format`
-//! knows the files' blocks, `pack` the order in memory, `activations` the eight bits; `tile` and `panel` are the kernels,
+//! knows the files' blocks, `stored` those that are converted to others first, `pack` the order in memory, `activations` the eight bits; `tile` and `panel` are the kernels,
 //! written over the vector operations of `lanes`, which `avx512`, `avx2` and `portable` provide.
 
 mod activations;
@@ -19,12 +19,14 @@ mod pack;
 mod panel;
 mod portable;
 pub mod reference;
+mod stored;
 mod tile;
 
 #[cfg(test)]
 mod tests;
 
 pub use format::WeightType;
+pub use stored::{StoredType, quantise_q8_0};
 
 use crate::dispatch::Backend;
 use crate::{KernelError, Pool};
