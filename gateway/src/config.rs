@@ -10,11 +10,13 @@
 //! aliases = []                 # further names under which clients may ask for the model
 //! drain_seconds = 10
 //! setup_timeout_seconds = 30
+//! smart_turn = true            # wait longer after a sentence that does not sound finished
 //!
 //! [timing]                     # milliseconds
 //! start_confirm = 96
 //! preroll = 300
 //! hangover = 500
+//! hangover_unfinished = 1200
 //! hangover_low = 800
 //! barge_in = 512
 //! piece = 40
@@ -78,6 +80,8 @@ pub struct Config {
     pub drain_seconds: u32,
     /// How long a client may take to send its setup.
     pub setup_timeout_seconds: u32,
+    /// Whether pauses are judged by their sound. A server without waits for [`Timing::hangover`] alone.
+    pub smart_turn: bool,
     /// When things happen in a conversation.
     pub timing: TimingConfig,
     /// The cascade engine.
@@ -95,6 +99,7 @@ impl Default for Config {
             max_conversations: 8,
             drain_seconds: 10,
             setup_timeout_seconds: 30,
+            smart_turn: true,
             timing: TimingConfig::default(),
             cascade: CascadeConfig::default(),
         }
@@ -114,6 +119,8 @@ pub struct TimingConfig {
     pub preroll: Option<u32>,
     /// [`Timing::hangover`].
     pub hangover: Option<u32>,
+    /// [`Timing::hangover_unfinished`].
+    pub hangover_unfinished: Option<u32>,
     /// [`Timing::hangover_low`].
     pub hangover_low: Option<u32>,
     /// [`Timing::barge_in`].
@@ -229,6 +236,7 @@ impl Config {
             ("timing.start_confirm", timing.start_confirm.map(u64::from), 0, 2_000),
             ("timing.preroll", timing.preroll.map(u64::from), 0, 1_000),
             ("timing.hangover", timing.hangover.map(u64::from), 50, 10_000),
+            ("timing.hangover_unfinished", timing.hangover_unfinished.map(u64::from), 50, 10_000),
             ("timing.hangover_low", timing.hangover_low.map(u64::from), 50, 10_000),
             ("timing.barge_in", timing.barge_in.map(u64::from), 50, 5_000),
             ("timing.piece", timing.piece.map(u64::from), 20, 100),
@@ -257,6 +265,7 @@ impl Config {
             start_confirm: ms(wanted.start_confirm, default.start_confirm),
             preroll: ms(wanted.preroll, default.preroll),
             hangover: ms(wanted.hangover, default.hangover),
+            hangover_unfinished: ms(wanted.hangover_unfinished, default.hangover_unfinished),
             hangover_low: ms(wanted.hangover_low, default.hangover_low),
             barge_in: ms(wanted.barge_in, default.barge_in),
             piece: ms(wanted.piece, default.piece),

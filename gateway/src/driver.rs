@@ -4,6 +4,9 @@
 //! one thing comes in (a message, a finished job, an engine event, a deadline), the session takes it, and its outputs
 //! are drained until it says how long to wait.
 //!
+//! While a pause is judged, what was heard after it waits (within [`JUDGE_WAIT`]), so that a burst of audio has the
+//! same turns as the same audio at the pace of speech.
+//!
 //! Bounds: input is read one message at a time and no further ahead of real time than [`MAX_AHEAD`], so a client that
 //! sends faster is slowed by its own transport; output that finds the transport's queue full ends the conversation.
 
@@ -17,10 +20,11 @@ use causerie_model_api::{InputSamples, OutputSamples, Request, TurnId};
 use causerie_session::{Input, Output, Problem, ProblemCode, ServerEvent, Session, Settings, Setup};
 use causerie_units::{MediaTime, SampleRate};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::engine_host::{Connection, Delivery, EngineHandle, unavailable};
 use crate::media::{Ear, Heard, Media, Mouth, Spoken};
+use crate::recent::Recent;
 
 /// Messages that may wait on the way in. Transports make their channel with it.
 pub const INBOUND_CAPACITY: usize = 64;
@@ -31,6 +35,10 @@ pub const OUTBOUND_CAPACITY: usize = 256;
 
 /// Session outputs that may wait for the encoder: as many as the transport's queue holds.
 const MAX_UNSENT: usize = OUTBOUND_CAPACITY;
+
+/// How long the windows after a pause wait for the verdict about it: as long as the session could wait at the pace of
+/// speech. A verdict that takes longer is taken when it comes.
+const JUDGE_WAIT: Duration = Duration::from_millis(300);
 
 /// How far input audio may run ahead of real time before reading pauses.
 const MAX_AHEAD: Duration = Duration::from_secs(60);
@@ -52,8 +60,8 @@ pub enum Inbound {
         /// Its bytes.
         data: Bytes,
     },
-    /// Everything else. Not [`Input::Voice`], [`Input::Received`], [`Input::Engine`] or [`Input::Tick`]: those are the
-    /// driver's, and are ignored here.
+    /// Everything else. Not [`Input::Voice`], [`Input::Received`], [`Input::Completion`], [`Input::Engine`] or
+    /// [`Input::Tick`]: those are the driver's, and are ignored here.
     Event(Input),
 }
 
@@ -110,8 +118,12 @@ pub async fn converse(
     outbound: mpsc::Sender<Outbound>,
 ) -> Result<Ended, Problem> {
     let capabilities = engine.capabilities()?;
-    let Conversation { setup, settings, output } = conversation;
+    let Conversation { setup, mut settings, output } = conversation;
     let detect = !setup.detection.disabled;
+    let recent = media.judged_span().filter(|_| detect && settings.timing.judge_after.is_some()).map(Recent::new);
+    if recent.is_none() {
+        settings.timing.judge_after = None;
+    }
     let opened = Instant::now();
     let mut session = Session::open(setup, &capabilities, settings, MediaTime::ZERO)?;
     let Output::Engine(open @ Request::Open { .. }) = session.poll_output() else {
@@ -133,6 +145,9 @@ pub async fn converse(
         ear: Some(Box::new(media.ear(detect))),
         decoding: None,
         after_decoding: None,
+        heard: VecDeque::new(),
+        recent,
+        judging: None,
         received: Duration::ZERO,
         speaking: false,
         video_refused: false,
@@ -144,13 +159,23 @@ pub async fn converse(
             Drained::Wait(deadline) => deadline,
             Drained::Closed(result) => return task.finish().await.and(result).map(|()| Ended::Finished),
         };
-        let reading = !input_over && task.decoding.is_none();
+        if task.judging.as_ref().is_none_or(|judging| !judging.holds)
+            && let Some(input) = task.heard.pop_front()
+        {
+            if let (Some(recent), Input::Voice { to, .. }) = (&mut task.recent, &input) {
+                recent.advance(to.0);
+            }
+            task.input(input);
+            continue;
+        }
+        let reading = !input_over && task.decoding.is_none() && task.heard.is_empty();
         let resume_reading = opened + task.received.saturating_sub(MAX_AHEAD);
         let ahead = resume_reading > Instant::now();
         tokio::select! {
             delivery = deliveries.recv() => task.deliver(delivery)?,
             encoded = answer(&mut task.encoding) => task.encoded(encoded)?,
             decoded = answer(&mut task.decoding) => task.decoded(decoded)?,
+            judged = verdict(&mut task.judging) => task.judged(judged),
             message = inbound.recv(), if reading && !ahead => match message {
                 Some(message) => {
                     input_over = matches!(message, Inbound::Event(Input::HalfClose));
@@ -186,12 +211,26 @@ struct Task {
     decoding: Option<oneshot::Receiver<Decoded>>,
     /// What the decoder was flushed for.
     after_decoding: Option<Input>,
+    /// What the decoder and the detector found and the session has not been told: of one piece of input.
+    heard: VecDeque<Input>,
+    /// What pauses are judged by.
+    recent: Option<Recent>,
+    judging: Option<Judging>,
     /// Input audio so far, as time.
     received: Duration,
     /// The agent's voice is on its way.
     speaking: bool,
     video_refused: bool,
     sees: bool,
+}
+
+/// A pause about which a question is out.
+struct Judging {
+    until: InputSamples,
+    answer: oneshot::Receiver<Option<f32>>,
+    /// What was heard after it waits, until then.
+    holds: bool,
+    hold_ends: Instant,
 }
 
 enum Unsent {
@@ -221,6 +260,11 @@ impl Task {
                 // The connection says it when it is dropped, whatever the reason.
                 Output::Engine(Request::Close { .. }) => {}
                 Output::Engine(request) => self.connection.send(request)?,
+                Output::Judge { from, until } => {
+                    let pcm = self.recent.as_ref().map(|recent| recent.range(from.0, until.0)).unwrap_or_default();
+                    let hold_ends = Instant::now() + JUDGE_WAIT;
+                    self.judging = Some(Judging { until, answer: self.media.judge(pcm), holds: true, hold_ends });
+                }
                 Output::Client(event) => {
                     if self.unsent.len() >= MAX_UNSENT {
                         return Err(too_slow());
@@ -327,7 +371,13 @@ impl Task {
                     message,
                 ))));
             }
-            Inbound::Event(Input::Voice { .. } | Input::Received { .. } | Input::Engine(_) | Input::Tick) => {}
+            Inbound::Event(
+                Input::Voice { .. }
+                | Input::Received { .. }
+                | Input::Completion { .. }
+                | Input::Engine(_)
+                | Input::Tick,
+            ) => {}
             // The decoder keeps some milliseconds back, and a container more.
             Inbound::Event(end @ (Input::AudioStreamEnd | Input::ActivityEnd | Input::HalfClose)) => {
                 self.decode(Ear::flush, Some(end))?;
@@ -360,12 +410,14 @@ impl Task {
         if !pcm.is_empty() {
             let until = InputSamples(at.0 + pcm.len() as u64);
             self.received = SampleRate::HZ_16000.duration(until.0);
+            if let Some(recent) = &mut self.recent {
+                recent.push(&pcm);
+            }
             // The engine has the audio before the session can propose an utterance that ends in it.
             self.connection.send(Request::Audio { session: self.connection.session(), at, pcm })?;
-            self.input(Input::Received { until });
-            for (probability, from, to) in windows {
-                self.input(Input::Voice { probability, from, to });
-            }
+            self.heard.push_back(Input::Received { until });
+            let voice = |(probability, from, to)| Input::Voice { probability, from, to };
+            self.heard.extend(windows.into_iter().map(voice));
         }
         match error {
             None => {}
@@ -374,10 +426,24 @@ impl Task {
             }
             Some(error) => return Err(codec_problem(error)),
         }
-        if let Some(input) = self.after_decoding.take() {
-            self.input(input);
-        }
+        self.heard.extend(self.after_decoding.take());
         Ok(())
+    }
+
+    fn judged(&mut self, verdict: Option<Option<f32>>) {
+        match verdict {
+            Some(probability) => {
+                if let Some(Judging { until, .. }) = self.judging.take() {
+                    self.input(Input::Completion { until, probability });
+                }
+            }
+            // It takes long; the conversation goes on without it.
+            None => {
+                if let Some(judging) = &mut self.judging {
+                    judging.holds = false;
+                }
+            }
+        }
     }
 
     fn deliver(&mut self, delivery: Option<Delivery>) -> Result<(), Problem> {
@@ -400,6 +466,18 @@ impl Task {
 async fn answer<T>(job: &mut Option<oneshot::Receiver<T>>) -> Option<T> {
     match job {
         Some(receiver) => receiver.await.ok(),
+        None => pending().await,
+    }
+}
+
+/// The verdict about a pause: what is known of it, or `None` when it takes too long to wait for. Never comes when there
+/// is no question.
+async fn verdict(judging: &mut Option<Judging>) -> Option<Option<f32>> {
+    match judging {
+        Some(Judging { answer, holds: true, hold_ends, .. }) => {
+            timeout_at(*hold_ends, answer).await.ok().map(|verdict| verdict.ok().flatten())
+        }
+        Some(Judging { answer, .. }) => Some(answer.await.ok().flatten()),
         None => pending().await,
     }
 }

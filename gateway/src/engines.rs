@@ -4,19 +4,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use causerie_model::cascade;
+use causerie_model::smart_turn::{self, SmartTurn};
 use causerie_model::vad::{Vad, VadStream};
 
 use crate::config::Config;
 use crate::engine_host::EngineFactory;
-use crate::media::{Detector, DetectorStream};
+use crate::media::{Completion, Detector, DetectorStream};
 use crate::models::{Folder, Manifest};
 
 /// Names of the default models in the manifest.
 const LANGUAGE_MODEL: &str = "qwen2.5-coder-1.5b-instruct";
 const VOICE: &str = "hibari";
 const DETECTOR: &str = "silero-vad";
-/// Where the detector lies in the models folder.
+const COMPLETION: &str = "smart-turn";
+/// Where the detectors lie in the models folder.
 const DETECTOR_DIR: &str = "silero";
+const COMPLETION_DIR: &str = "smart-turn";
 
 /// The folder of the models.
 pub fn models_folder(config: &Config) -> PathBuf {
@@ -51,16 +54,23 @@ fn require(folder: &Folder, names: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// The voice-activity detector.
+/// The voice-activity detector, and unless the configuration says otherwise what judges pauses.
 ///
 /// # Errors
-/// Its file is missing or damaged; the message says which.
+/// A file is missing or damaged; the message says which.
 pub fn detector(config: &Config) -> Result<Arc<dyn Detector>, String> {
     let folder = models_folder(config);
     require(&Folder::at(&folder), &[DETECTOR.to_owned()])?;
     let dir = folder.join(DETECTOR_DIR);
     let network = Vad::load(&dir).map_err(|e| with_causes(&e))?;
-    Ok(Arc::new(Silero { network: Arc::new(network) }))
+    let completion = if config.smart_turn {
+        require(&Folder::at(&folder), &[COMPLETION.to_owned()])?;
+        let network = SmartTurn::load(&folder.join(COMPLETION_DIR)).map_err(|e| with_causes(&e))?;
+        Some(Arc::new(Ends { network }) as Arc<dyn Completion>)
+    } else {
+        None
+    };
+    Ok(Arc::new(Silero { network: Arc::new(network), completion }))
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {
@@ -79,11 +89,31 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 /// Silero's detector.
 struct Silero {
     network: Arc<Vad>,
+    completion: Option<Arc<dyn Completion>>,
 }
 
 impl Detector for Silero {
     fn stream(&self) -> Box<dyn DetectorStream> {
         Box::new(SileroStream { network: self.network.clone(), stream: VadStream::new(), failed: false })
+    }
+
+    fn completion(&self) -> Option<Arc<dyn Completion>> {
+        self.completion.clone()
+    }
+}
+
+/// Smart-turn's detector of ends.
+struct Ends {
+    network: SmartTurn,
+}
+
+impl Completion for Ends {
+    fn finished(&self, pcm: &[f32]) -> Option<f32> {
+        self.network.finished(pcm).inspect_err(|error| tracing::error!(%error, "a pause was not judged")).ok()
+    }
+
+    fn span(&self) -> usize {
+        smart_turn::SPAN
     }
 }
 

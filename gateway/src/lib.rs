@@ -17,5 +17,6 @@ pub mod http;
 pub mod media;
 pub mod metrics;
 pub mod models;
+mod recent;
 pub mod serve;
 pub mod status;

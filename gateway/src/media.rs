@@ -1,4 +1,5 @@
-//! The media thread: decoding, voice activity and encoding for all conversations, so that tokio only moves bytes.
+//! The media thread: decoding, voice activity and encoding for all conversations, so that tokio only moves bytes. A
+//! second thread judges pauses, which takes as long as several packets last.
 //!
 //! State travels: a conversation hands its decoder to the thread with a piece of input and gets both back, so a
 //! stream's pieces stay in order, no lock is held, and a conversation has at most two jobs waiting (one a direction).
@@ -18,10 +19,28 @@ use tokio::sync::oneshot;
 /// [`ProblemCode::ResourceExhausted`].
 const MAX_JOBS: usize = 4_096;
 
+/// Pauses that may wait to be judged. At the bound a pause is not judged: its length alone decides.
+const MAX_JUDGEMENTS: usize = 256;
+
 /// A voice-activity detector, loaded once for all conversations.
 pub trait Detector: Send + Sync {
     /// The state of one conversation.
     fn stream(&self) -> Box<dyn DetectorStream>;
+
+    /// What tells an end from a pause; `None` leaves that to the length of the silence.
+    fn completion(&self) -> Option<Arc<dyn Completion>> {
+        None
+    }
+}
+
+/// Tells by the sound whether somebody has finished or only pauses. Loaded once for all conversations.
+pub trait Completion: Send + Sync {
+    /// The probability that who is heard in `pcm` (mono, 16 kHz, some silence at its end) has finished; `None` when it
+    /// cannot be told.
+    fn finished(&self, pcm: &[f32]) -> Option<f32>;
+
+    /// How much of the input it hears, in samples.
+    fn span(&self) -> usize;
 }
 
 /// A detector's state for one conversation.
@@ -37,22 +56,55 @@ pub trait DetectorStream: Send {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Owns the media thread. Dropping it finishes the jobs that wait and joins the thread.
+/// Owns the media threads. Dropping it finishes the jobs that wait and joins the threads.
 pub struct MediaPool {
     media: Media,
-    jobs: Option<Sender<Option<Job>>>,
+    threads: Vec<Worker>,
+}
+
+/// A thread and the way to it.
+struct Worker {
+    jobs: Sender<Option<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
+impl Worker {
+    fn start(name: &str, bound: usize) -> std::io::Result<Self> {
+        let (jobs, waiting) = bounded(bound);
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || work(&waiting))?;
+        Ok(Self { jobs, thread: Some(thread) })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // Conversations may still hold senders, so the end is a message and not a disconnect. The thread drains
+            // the queue without waiting for anything, so this send does not wait long.
+            let _ = self.jobs.send(None);
+            let _ = thread.join();
+        }
+    }
+}
+
 impl MediaPool {
-    /// Starts the thread.
+    /// Starts the threads.
     ///
     /// # Errors
     /// The system refuses a thread.
     pub fn start(detector: Arc<dyn Detector>) -> std::io::Result<Self> {
-        let (jobs, waiting) = bounded(MAX_JOBS);
-        let thread = std::thread::Builder::new().name("media".into()).spawn(move || work(&waiting))?;
-        Ok(Self { media: Media { jobs: jobs.clone(), detector }, jobs: Some(jobs), thread: Some(thread) })
+        let mut threads = vec![Worker::start("media", MAX_JOBS)?];
+        let jobs = threads[0].jobs.clone();
+        let judge = match detector.completion() {
+            None => None,
+            Some(completion) => {
+                let worker = Worker::start("turns", MAX_JUDGEMENTS)?;
+                let jobs = worker.jobs.clone();
+                threads.push(worker);
+                Some(Judge { jobs, completion })
+            }
+        };
+        Ok(Self { media: Media { jobs, detector, judge }, threads })
     }
 
     /// What conversations use.
@@ -63,12 +115,7 @@ impl MediaPool {
 
 impl Drop for MediaPool {
     fn drop(&mut self) {
-        if let (Some(jobs), Some(thread)) = (self.jobs.take(), self.thread.take()) {
-            // Conversations may still hold senders, so the end is a message and not a disconnect. The thread drains
-            // the queue without waiting for anything, so this send does not wait long.
-            let _ = jobs.send(None);
-            let _ = thread.join();
-        }
+        self.threads.clear();
     }
 }
 
@@ -81,11 +128,18 @@ fn work(waiting: &Receiver<Option<Job>>) {
     }
 }
 
-/// A conversation's way to the media thread.
+/// A conversation's way to the media threads.
 #[derive(Clone)]
 pub struct Media {
     jobs: Sender<Option<Job>>,
     detector: Arc<dyn Detector>,
+    judge: Option<Judge>,
+}
+
+#[derive(Clone)]
+struct Judge {
+    jobs: Sender<Option<Job>>,
+    completion: Arc<dyn Completion>,
 }
 
 impl Media {
@@ -109,6 +163,29 @@ impl Media {
             }
         })?;
         Ok(receiver)
+    }
+
+    /// How much of the input has to be kept for [`Media::judge`], in samples; `None` where pauses are not judged.
+    pub fn judged_span(&self) -> Option<usize> {
+        self.judge.as_ref().map(|judge| judge.completion.span())
+    }
+
+    /// Asks whether who is heard in `pcm` has finished. No answer comes when it cannot be told: the channel closes.
+    pub fn judge(&self, pcm: Vec<f32>) -> oneshot::Receiver<Option<f32>> {
+        let (answer, receiver) = oneshot::channel();
+        if let Some(Judge { jobs, completion }) = &self.judge {
+            let completion = completion.clone();
+            let job: Job = Box::new(move || {
+                // Nobody waits any more when the pause has ended meanwhile.
+                if !answer.is_closed() {
+                    let _ = answer.send(completion.finished(&pcm));
+                }
+            });
+            if jobs.try_send(Some(job)).is_err() {
+                tracing::warn!("{MAX_JUDGEMENTS} pauses wait to be judged already");
+            }
+        }
+        receiver
     }
 
     /// The input side of a new conversation; `detect` is false when the client marks activity itself.

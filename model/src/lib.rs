@@ -3,6 +3,7 @@
 pub mod cascade;
 pub mod lm;
 pub mod onnx;
+pub mod smart_turn;
 pub mod speech;
 #[cfg(test)]
 mod testing;

@@ -16,11 +16,12 @@ use causerie_units::SampleRate;
 use crate::wer::normalise;
 
 /// Files without which nothing here can be done.
-const NEEDED: [&str; 4] = [
+const NEEDED: [&str; 5] = [
     "lm/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
     "whisper/base/model.bin",
     "hibari/hibari.onnx",
     "silero/silero_vad_16k_op15.onnx",
+    "smart-turn/smart-turn-v3.2-cpu.onnx",
 ];
 
 /// Whether the models are there. Says so when they are not.

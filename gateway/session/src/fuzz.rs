@@ -62,6 +62,8 @@ struct Run {
     interrupted: u32,
     closed: bool,
     told: Vec<String>,
+    /// The last pause that was asked about.
+    asked: InputSamples,
 }
 
 impl Run {
@@ -109,6 +111,7 @@ impl Run {
             interrupted: 0,
             closed: false,
             told: Vec::new(),
+            asked: InputSamples(0),
         };
         run.drain();
         run
@@ -178,11 +181,27 @@ impl Run {
                 error: String::new(),
                 resumable: true,
             })),
-            _ => self.take(Input::Voice {
-                probability: f32::NAN,
-                from: InputSamples(u64::from(more)),
-                to: InputSamples(u64::from(more / 2)),
-            }),
+            _ => match more % 8 {
+                0 => self.take(Input::Voice {
+                    probability: f32::NAN,
+                    from: InputSamples(u64::from(more)),
+                    to: InputSamples(u64::from(more / 2)),
+                }),
+                1 => self.take(Input::Completion { until: InputSamples(u64::from(more)), probability: Some(0.9) }),
+                // The clock jumps: back, which counts for nothing, and hours ahead.
+                2 => {
+                    self.session.handle_input(MediaTime::from_millis(u64::from(more)), Input::Tick);
+                    self.drain();
+                }
+                3 => {
+                    self.now += u64::from(more) * 600_000_000_000;
+                    self.take(Input::Tick);
+                }
+                answer => {
+                    let probability = [Some(0.9), Some(0.1), Some(f32::NAN), None][usize::from(answer) % 4];
+                    self.take(Input::Completion { until: self.asked, probability });
+                }
+            },
         }
     }
 
@@ -262,6 +281,10 @@ impl Run {
                     let name = format!("{request:?}");
                     self.told.push(name.split([' ', '{']).next().unwrap_or_default().to_owned());
                 }
+            }
+            Output::Judge { from, until } => {
+                assert!(from < until && until > self.asked, "asked twice about the pause before {until:?}");
+                self.asked = until;
             }
             Output::Client(ServerEvent::Audio { turn, start, pcm }) => {
                 assert!(self.committed.contains(&turn), "speech of an uncommitted turn");

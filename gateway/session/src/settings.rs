@@ -26,8 +26,12 @@ pub struct Timing {
     pub preroll: Duration,
     /// Silence after which the answer is begun on trial.
     pub propose_after: Duration,
-    /// Silence that ends an utterance (with end sensitivity high).
+    /// Silence after which the driver is asked whether the sentence is finished; `None` lets silence alone decide.
+    pub judge_after: Option<Duration>,
+    /// Silence that ends an utterance (with end sensitivity high) that is finished, or of which nothing is known.
     pub hangover: Duration,
+    /// Silence that ends an utterance that does not sound finished (with end sensitivity high).
+    pub hangover_unfinished: Duration,
     /// Silence that ends an utterance with end sensitivity low.
     pub hangover_low: Duration,
     /// How long after the end of an utterance more speech still belongs to it, as long as nothing of the reply was
@@ -55,7 +59,9 @@ impl Default for Timing {
             start_confirm: Duration::from_millis(96),
             preroll: Duration::from_millis(300),
             propose_after: Duration::from_millis(100),
+            judge_after: Some(Duration::from_millis(200)),
             hangover: Duration::from_millis(500),
+            hangover_unfinished: Duration::from_millis(1_200),
             hangover_low: Duration::from_millis(800),
             take_back: Duration::from_millis(1_200),
             max_utterance: Duration::from_secs(120),

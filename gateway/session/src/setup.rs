@@ -36,7 +36,9 @@ pub(crate) struct Rules {
     pub(crate) threshold: f32,
     pub(crate) start_confirm: Duration,
     pub(crate) propose_after: Duration,
+    pub(crate) judge_after: Option<Duration>,
     pub(crate) hangover: Duration,
+    pub(crate) hangover_unfinished: Duration,
     pub(crate) interruption: bool,
     pub(crate) covers_all_input: bool,
     pub(crate) text: bool,
@@ -124,11 +126,13 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
     };
     let start_confirm = within(detection.start_confirm_ms, MAX_START_MS, "prefix_padding_ms")?;
     let silence = within(detection.silence_duration_ms, MAX_SILENCE_MS, "silence_duration_ms")?;
-    let asked = silence.unwrap_or(match detection.end_sensitivity {
-        Sensitivity::High => timing.hangover,
-        Sensitivity::Low => timing.hangover_low,
-    });
-    let hangover = asked.max(MIN_SILENCE);
+    let more = match detection.end_sensitivity {
+        Sensitivity::High => Duration::ZERO,
+        Sensitivity::Low => timing.hangover_low.saturating_sub(timing.hangover),
+    };
+    let hangover = silence.unwrap_or(timing.hangover + more).max(MIN_SILENCE);
+    // A client that names a silence means this one, whatever the sentence sounds like.
+    let judge_after = timing.judge_after.filter(|after| silence.is_none() && *after < hangover);
     let rules = Rules {
         timing,
         detect: !detection.disabled,
@@ -138,7 +142,9 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         },
         start_confirm: start_confirm.unwrap_or(timing.start_confirm),
         propose_after: timing.propose_after.min(hangover),
+        judge_after,
         hangover,
+        hangover_unfinished: (timing.hangover_unfinished + more).max(hangover),
         interruption: setup.interruption,
         covers_all_input: setup.covers_all_input,
         text: setup.modality == Modality::Text,

@@ -115,6 +115,13 @@ pub enum Input {
         /// One past the last sample.
         until: InputSamples,
     },
+    /// The answer to [`Output::Judge`]. One that comes when the pause is over is ignored.
+    Completion {
+        /// As in the question, which it tells from others.
+        until: InputSamples,
+        /// That the speaker has finished, 0 to 1; `None` when it cannot be told.
+        probability: Option<f32>,
+    },
     /// The microphone is off for now.
     AudioStreamEnd,
     /// Push to talk: pressed.
@@ -169,6 +176,14 @@ pub enum Output {
     Engine(Request),
     /// For the client.
     Client(ServerEvent),
+    /// The user has paused: does it sound as if they had finished? The driver answers with [`Input::Completion`]. Asked
+    /// once in a pause, and only with [`crate::Timing::judge_after`].
+    Judge {
+        /// Where the utterance begins in the input.
+        from: InputSamples,
+        /// Where the silence to be heard with it ends; samples that have not come by now count as silence.
+        until: InputSamples,
+    },
     /// Nothing more until an input or this time.
     Wait(MediaTime),
     /// The conversation is over. After this nothing follows.
@@ -232,6 +247,8 @@ pub enum ServerEvent {
     ToolCallCancellation(Vec<String>),
     /// Everything of the reply has been generated. Not sent in an interrupted turn.
     GenerationComplete,
+    /// The user has paused and is expected to go on: nothing is answered yet.
+    WaitingForInput,
     /// The user spoke into the reply; the client drops what it has not played.
     Interrupted,
     /// The turn is over.

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::engine_host::EngineHost;
-use crate::media::{Detector, DetectorStream, MediaPool};
+use crate::media::{Completion, Detector, DetectorStream, MediaPool};
 
 /// Answers "echo" in ten pieces of text and 100 ms of speech; some words make it misbehave.
 struct Toy {
@@ -82,6 +82,49 @@ impl DetectorStream for Windows {
     }
 }
 
+/// Takes what is loud for speech, and pauses for ends as it is told; told nothing, it panics.
+#[derive(Clone, Default)]
+struct Pauses {
+    verdicts: Arc<Mutex<VecDeque<Option<f32>>>>,
+    /// Samples that were to be judged.
+    asked: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Detector for Pauses {
+    fn stream(&self) -> Box<dyn DetectorStream> {
+        Box::new(LoudWindows(0, Vec::new()))
+    }
+
+    fn completion(&self) -> Option<Arc<dyn Completion>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+impl Completion for Pauses {
+    fn finished(&self, pcm: &[f32]) -> Option<f32> {
+        self.asked.lock().unwrap().push(pcm.len());
+        let verdict = self.verdicts.lock().unwrap().pop_front();
+        verdict.expect("told to panic")
+    }
+
+    fn span(&self) -> usize {
+        16_000
+    }
+}
+
+struct LoudWindows(u64, Vec<f32>);
+
+impl DetectorStream for LoudWindows {
+    fn push(&mut self, pcm: &[f32], window: &mut dyn FnMut(f32, u64, u64)) {
+        self.1.extend(pcm);
+        while self.1.len() >= 512 {
+            let loud = self.1.drain(..512).any(|sample| sample > 0.1);
+            window(if loud { 0.9 } else { 0.1 }, self.0, self.0 + 512);
+            self.0 += 512;
+        }
+    }
+}
+
 struct House {
     host: EngineHost,
     pool: MediaPool,
@@ -91,6 +134,10 @@ struct House {
 
 impl House {
     async fn open() -> Self {
+        Self::with(Arc::new(Level)).await
+    }
+
+    async fn with(detector: Arc<dyn Detector>) -> Self {
         let log = Log::default();
         let built = Arc::new(AtomicUsize::new(0));
         let (shared, count) = (log.clone(), built.clone());
@@ -102,7 +149,7 @@ impl House {
         }))
         .unwrap();
         host.handle().ready().await.unwrap();
-        Self { host, pool: MediaPool::start(Arc::new(Level)).unwrap(), log, built }
+        Self { host, pool: MediaPool::start(detector).unwrap(), log, built }
     }
 
     fn talk(&self, setup: Setup, output: OutputFormat, room: usize) -> Talk {
@@ -387,4 +434,34 @@ async fn pictures_are_refused_once() {
     assert_eq!(names(&messages), ["setup_complete", "warning"]);
     assert_eq!(messages.len(), 2);
     assert_eq!(end, Ok(Ended::Finished));
+}
+
+#[tokio::test]
+async fn a_burst_of_audio_has_the_turns_of_speech() {
+    let cases: [(&str, Vec<Option<f32>>, usize); 4] = [
+        ("finished", vec![Some(0.9), Some(0.9)], 2),
+        ("unfinished", vec![Some(0.1), Some(0.9)], 1),
+        ("it cannot be told", vec![None, None], 2),
+        ("judging panics", vec![], 2),
+    ];
+    for (what, verdicts, turns) in cases {
+        let pauses = Pauses { verdicts: Arc::new(Mutex::new(verdicts.into())), ..Pauses::default() };
+        let house = House::with(Arc::new(pauses.clone())).await;
+        let talk = house.talk(Setup::default(), pcm24(), OUTBOUND_CAPACITY);
+        let piece = |loud: bool, ms: usize| if loud { [0, 0x40].repeat(ms * 16) } else { vec![0; ms * 32] };
+        // Two pieces of speech with 700 ms between them, all in one packet: at the pace of speech the first is over
+        // before the second, if it sounds so.
+        let sound = [piece(true, 640), piece(false, 700), piece(true, 640), piece(false, 1_500)].concat();
+        talk.sound("audio/pcm;rate=16000", sound).await;
+        let commits = || house.log.lock().unwrap().iter().filter(|r| matches!(r, Request::Commit { .. })).count();
+        while commits() < turns {
+            tokio::task::yield_now().await;
+        }
+        talk.say(Input::CancelReply).await;
+        talk.say(Input::HalfClose).await;
+        assert_eq!(talk.rest().await.1, Ok(Ended::Finished), "{what}");
+        assert_eq!(commits(), turns, "{what}");
+        // Each pause was asked about once, with what the judge hears of it.
+        assert_eq!(*pauses.asked.lock().unwrap(), [13_440, 16_000], "{what}");
+    }
 }

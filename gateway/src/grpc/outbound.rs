@@ -113,6 +113,9 @@ impl Encoder {
             ServerEvent::GenerationComplete => {
                 content(v1::ServerContent { generation_complete: true, ..Default::default() })
             }
+            ServerEvent::WaitingForInput => {
+                content(v1::ServerContent { waiting_for_input: true, ..Default::default() })
+            }
             ServerEvent::Interrupted => content(v1::ServerContent { interrupted: true, ..Default::default() }),
             ServerEvent::TurnComplete { reason, usage, waterfall, ran_dry } => {
                 let reply = self.reply.take().map(|(turn, _)| response_id(turn)).unwrap_or_default();

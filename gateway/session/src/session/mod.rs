@@ -13,6 +13,12 @@
 //! the first; a turn that was taken back never ends, as it never was. The first speech of a reply is held back while
 //! somebody may be beginning to speak, so the race between a reply and a late word goes to the speaker.
 //!
+//! # The end of an utterance
+//! In a pause the session asks once whether the sentence sounds finished ([`Verdict`]). If so, it ends after
+//! [`crate::Timing::hangover`] of silence, else after [`crate::Timing::hangover_unfinished`], and so it does while the
+//! answer is out: an answer that comes late is acted on when it comes. An answer that cannot be given leaves the
+//! decision to the silence of `hangover`. A client that names the silence itself gets that, without any question.
+//!
 //! # Speech into a reply
 //! Speech that begins while a reply is being played holds it ([`User::Overlapping`]). It is an interruption when the
 //! words say so or when there is enough of it; when it falls silent before, the reply goes on from its unsent speech
@@ -114,12 +120,29 @@ enum User {
         from: u64,
         until: u64,
         proposal: Option<TurnId>,
+        verdict: Verdict,
     },
     /// Has spoken into a reply that may not be interrupted; answered after it.
     Waiting {
         from: u64,
         until: u64,
     },
+}
+
+/// Whether a pause is the end, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// To be asked when the silence is long enough.
+    Unasked,
+    /// Asked about the input up to there. Until the answer comes the sentence may go on.
+    Asked {
+        until: u64,
+    },
+    /// The sentence is finished, or silence alone decides.
+    Finished,
+    Unfinished,
+    /// Unfinished, and the client has been told that more is expected.
+    Awaited,
 }
 
 struct Ending {
@@ -194,6 +217,7 @@ impl Session {
             (_, Input::Played { until }) => self.played(until.0),
             (Phase::Live, Input::Received { until }) => self.audio_received(until.0),
             (Phase::Live, Input::Voice { probability, from, to }) => self.voice(probability, from.0, to.0),
+            (Phase::Live, Input::Completion { until, probability }) => self.completion(until.0, probability),
             (Phase::Live, Input::AudioStreamEnd) => self.audio_stream_end(),
             (Phase::Live, Input::ActivityStart) => self.activity_start(),
             (Phase::Live, Input::ActivityEnd) => self.activity_end(),

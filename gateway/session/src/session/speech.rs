@@ -5,11 +5,11 @@ use std::time::Duration;
 use causerie_model_api::{Cause, InputSamples, OutputSamples, Request, TurnId};
 use causerie_units::MediaTime;
 
-use super::{Phase, Session, User};
+use super::{Phase, Session, User, Verdict};
 use crate::ear;
 use crate::reply::{Reply, Utterance};
 use crate::transcript::{InputTranscript, Meaning, meaning};
-use crate::{ProblemCode, ServerEvent};
+use crate::{Output, ProblemCode, ServerEvent};
 
 /// Windows of speech that hold a reply: 3 of 5.
 const HOLD: Duration = Duration::from_millis(96);
@@ -19,6 +19,9 @@ const BARGE_IN_SPAN: Duration = Duration::from_millis(800);
 
 /// Speech that takes back a pause: 2 of 3 windows.
 const GO_ON: (Duration, Duration) = (Duration::from_millis(64), Duration::from_millis(96));
+
+/// A probability above this is a finished sentence.
+const FINISHED: f32 = 0.5;
 
 /// How far back the engine can listen.
 const MAX_REACH: Duration = Duration::from_secs(2);
@@ -160,12 +163,16 @@ impl Session {
         match self.user {
             User::Overlapping { .. } => Some(self.rules.timing.resume_after),
             User::Speaking { .. } => Some(self.rules.propose_after),
-            User::Pausing { .. } => Some(self.rules.hangover),
+            User::Pausing { verdict, .. } => Some(match verdict {
+                Verdict::Unasked => self.rules.judge_after.unwrap_or(self.rules.hangover),
+                Verdict::Finished | Verdict::Unfinished => self.rules.hangover,
+                Verdict::Asked { .. } | Verdict::Awaited => self.rules.hangover_unfinished,
+            }),
             User::Silent | User::Marked { .. } | User::Waiting { .. } => None,
         }
     }
 
-    /// Acts on silence that has lasted long enough, at most once for each of speaking and pausing.
+    /// Acts on silence that has lasted long enough, at most once for each step of speaking and pausing.
     pub(super) fn silence(&mut self) {
         while let Some(wanted) = self.silence_wanted() {
             // Loud windows that are not followed by packets do not end a pause.
@@ -177,11 +184,41 @@ impl Session {
                 User::Speaking { from } => {
                     let until = self.utterance_end();
                     let proposal = self.reply.is_none().then(|| self.propose(from, until));
-                    self.user = User::Pausing { from, until, proposal };
+                    // What was heard before packets stopped coming does not end the pause when they come again.
+                    self.ear.clear();
+                    let verdict = self.rules.judge_after.map_or(Verdict::Finished, |_| Verdict::Unasked);
+                    self.user = User::Pausing { from, until, proposal, verdict };
                 }
-                User::Pausing { from, until, proposal } => self.end_utterance(from, until, proposal),
+                User::Pausing { from, until, proposal, verdict: Verdict::Unasked } => {
+                    let verdict = self.judge(from);
+                    self.user = User::Pausing { from, until, proposal, verdict };
+                }
+                User::Pausing { from, until, proposal, verdict: Verdict::Unfinished } => {
+                    self.user = User::Pausing { from, until, proposal, verdict: Verdict::Awaited };
+                    self.client(ServerEvent::WaitingForInput);
+                }
+                User::Pausing { from, until, proposal, .. } => self.end_utterance(from, until, proposal),
                 User::Silent | User::Marked { .. } | User::Waiting { .. } => return,
             }
+        }
+    }
+
+    /// Asks whether the utterance is finished, always with the same silence behind it.
+    fn judge(&mut self, from: u64) -> Verdict {
+        let silence = ear::samples(self.rules.judge_after.unwrap_or_default());
+        let until = self.ear.speech_end().max(from) + silence;
+        self.outputs.push_back(Output::Judge { from: InputSamples(from), until: InputSamples(until) });
+        Verdict::Asked { until }
+    }
+
+    /// The answer to [`Session::judge`].
+    pub(super) fn completion(&mut self, until: u64, probability: Option<f32>) {
+        if let User::Pausing { verdict: verdict @ Verdict::Asked { .. }, .. } = &mut self.user
+            && *verdict == (Verdict::Asked { until })
+        {
+            // Where nothing can be told, silence decides. What is not a number compares false: unfinished.
+            let finished = probability.is_none_or(|probability| probability > FINISHED);
+            *verdict = if finished { Verdict::Finished } else { Verdict::Unfinished };
         }
     }
 
@@ -276,7 +313,7 @@ impl Session {
         match self.user {
             User::Overlapping { .. } => self.ignore_overlap(),
             User::Speaking { from } | User::Marked { from } => self.end_utterance(from, self.received, None),
-            User::Pausing { from, until, proposal } => self.end_utterance(from, until, proposal),
+            User::Pausing { from, until, proposal, .. } => self.end_utterance(from, until, proposal),
             User::Silent | User::Waiting { .. } => self.ear.clear(),
         }
     }

@@ -1,6 +1,7 @@
 //! Whole conversations in virtual time: a scripted user, a scripted engine, and everything that is said as text.
 
 mod conversations;
+mod endpoints;
 mod properties;
 mod requests;
 mod stage;

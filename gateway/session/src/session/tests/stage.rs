@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write;
+use std::time::Duration;
 
 use causerie_model_api::*;
 use causerie_units::MediaTime;
@@ -25,9 +26,10 @@ pub(super) fn capabilities() -> Capabilities {
     }
 }
 
-/// The defaults, but for a pause before proposals that is a round number of windows and easy to follow.
+/// The defaults, but for a pause before proposals that is a round number of windows and easy to follow, and without
+/// questions about unfinished sentences, which some tests turn on.
 fn timing() -> Timing {
-    Timing { propose_after: std::time::Duration::from_millis(200), ..Timing::default() }
+    Timing { propose_after: Duration::from_millis(200), judge_after: None, ..Timing::default() }
 }
 
 pub(super) fn settings() -> Settings {
@@ -51,6 +53,8 @@ pub(super) struct Script {
     pub(super) reason: FinishReason,
     /// A function called before the end.
     pub(super) call: Option<&'static str>,
+    /// What pauses sound like, that they are the end, and how long it takes to say so; asked when there is one.
+    pub(super) finished: VecDeque<(Option<f32>, u64)>,
 }
 
 impl Default for Script {
@@ -61,6 +65,7 @@ impl Default for Script {
             think_ms: 50,
             reason: FinishReason::Stop,
             call: None,
+            finished: VecDeque::new(),
         }
     }
 }
@@ -74,13 +79,15 @@ pub(super) struct Stage {
     now: u64,
     /// Input so far, in samples.
     input: u64,
-    coming: VecDeque<(u64, Event)>,
+    coming: VecDeque<(u64, Input)>,
     speech: Option<(u64, TurnId, u64, u64)>,
 }
 
 impl Stage {
     pub(super) fn new(setup: Setup, script: Script) -> Self {
-        let session = Session::open(setup, &capabilities(), settings(), MediaTime::ZERO).unwrap();
+        let mut settings = settings();
+        settings.timing.judge_after = (!script.finished.is_empty()).then_some(Duration::from_millis(200));
+        let session = Session::open(setup, &capabilities(), settings, MediaTime::ZERO).unwrap();
         let mut stage = Self {
             session,
             script,
@@ -132,8 +139,8 @@ impl Stage {
             }
             self.now = next;
             if event <= next {
-                let (_, event) = self.coming.pop_front().unwrap();
-                self.take(Input::Engine(event));
+                let (_, input) = self.coming.pop_front().unwrap();
+                self.take(input);
             } else {
                 self.take(Input::Tick);
                 if let Output::Wait(again) = self.session.poll_output() {
@@ -198,6 +205,12 @@ impl Stage {
                     self.line('|', &line);
                     self.perform(request);
                 }
+                Output::Judge { from, until } => {
+                    self.line('|', &format!("judge {}..{}", from.0 / 16, until.0 / 16));
+                    if let Some((probability, after)) = self.script.finished.pop_front() {
+                        self.later(after, Input::Completion { until, probability });
+                    }
+                }
                 Output::Client(ServerEvent::Audio { turn, start, pcm }) => self.hear(turn, start.0, pcm.len() as u64),
                 Output::Client(event) => {
                     let line = tell(&event);
@@ -246,7 +259,7 @@ impl Stage {
                     Some((*ms, text.len()))
                 });
                 let text_until = spoken.filter(|(ms, _)| ms * 24 <= heard_until.0).map(|(_, bytes)| bytes).sum();
-                self.coming.retain(|(_, event)| of(event) != Some(turn));
+                self.coming.retain(|(_, input)| !matches!(input, Input::Engine(event) if of(event) == Some(turn)));
                 let usage = Usage { response_text: 1, ..Usage::default() };
                 self.schedule(1, Event::Truncated { turn, text_until, usage });
             }
@@ -282,9 +295,13 @@ impl Stage {
     }
 
     fn schedule(&mut self, after: u64, event: Event) {
+        self.later(after, Input::Engine(event));
+    }
+
+    fn later(&mut self, after: u64, input: Input) {
         let at = self.now + after;
         let place = self.coming.partition_point(|(before, _)| *before <= at);
-        self.coming.insert(place, (at, event));
+        self.coming.insert(place, (at, input));
     }
 }
 
@@ -337,6 +354,7 @@ fn tell(event: &ServerEvent) -> String {
         ServerEvent::ToolCall(calls) => format!("tool_call {}", calls[0].id),
         ServerEvent::ToolCallCancellation(ids) => format!("tool_call_cancellation {}", ids.join(" ")),
         ServerEvent::GenerationComplete => "generation_complete".into(),
+        ServerEvent::WaitingForInput => "waiting_for_input".into(),
         ServerEvent::Interrupted => "interrupted".into(),
         ServerEvent::TurnComplete { reason, usage, waterfall, ran_dry } => {
             let offsets = [
