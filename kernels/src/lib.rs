@@ -1,8 +1,10 @@
-//! Arithmetic: every op as a readable reference and a fast CPU version, dispatched at run time.
+//! Arithmetic: every op as a readable reference and a fast CPU version, dispatched at run time, and more and
+//! more of them as kernels for a GPU.
 //!
 //! This crate is the only home of intrinsics and memory-mapped files. Tensors are slices with shapes in the
 //! documentation; wrappers check lengths before anything unsafe happens.
 
+pub mod cuda;
 pub mod dispatch;
 pub mod mmap;
 pub mod ops;

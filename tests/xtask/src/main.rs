@@ -1,11 +1,13 @@
-//! Chores of the project: `cargo xtask bench` and `cargo xtask networks`.
+//! Chores of the project: `cargo xtask bench`, `cargo xtask networks` and `cargo xtask kernels`.
 //!
 //! - [`latency`]: how soon a running server answers spoken questions, one caller and several at once.
 //! - [`networks`]: the networks by themselves, beside their peers.
+//! - [`kernels`]: the kernels for GPUs, compiled and emulated.
 //! - [`machine`]: what it was measured on.
 //! - [`table`]: samples as one line of a table.
 #![forbid(unsafe_code)]
 
+mod kernels;
 mod latency;
 mod machine;
 mod networks;
@@ -26,11 +28,14 @@ enum Chore {
     Bench(latency::BenchArgs),
     /// Measure the networks without a server.
     Networks(networks::NetworksArgs),
+    /// Compile the kernels for GPUs and check them on the emulator.
+    Kernels(kernels::KernelsArgs),
 }
 
 fn main() -> anyhow::Result<()> {
     match Xtask::parse().chore {
         Chore::Bench(args) => latency::bench(&args),
         Chore::Networks(args) => networks::networks(&args),
+        Chore::Kernels(args) => kernels::kernels(&args),
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! x, y: `[m, n]` f32, row-major. gamma: `[n]` f32.
 
+pub(crate) mod cases;
 mod cpu;
+pub mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,197 @@
+//! Every op's case table on a device, compared with the op's reference.
+//!
+//! The tests of this crate run it on the emulator, `cargo xtask kernels check` with several orders of threads and under
+//! sanitizers, and a benchmark on a GPU before it measures anything.
+
+use std::fmt::Display;
+
+use half::bf16;
+
+use super::{DeviceError, Gpu};
+use crate::ops;
+
+/// An op that has kernels.
+#[derive(Clone, Copy)]
+pub struct Op {
+    /// Its name, which is that of its folder.
+    pub name: &'static str,
+    /// Runs all of its cases.
+    pub cases: fn(&Gpu, &mut Report),
+}
+
+/// The ops with kernels.
+pub const OPS: &[Op] = &[Op { name: "rms_norm", cases: ops::rms_norm::cases::on_device }];
+
+/// What came of an op's cases.
+#[derive(Debug, Default)]
+pub struct Report {
+    seed: u64,
+    /// Cases that were run.
+    pub cases: usize,
+    /// What went wrong, one line each.
+    pub failures: Vec<String>,
+}
+
+impl Report {
+    /// Inputs are drawn from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
+    /// Runs one case. An error of the device is a failure of the case.
+    pub(crate) fn case(
+        &mut self,
+        name: impl Display,
+        run: impl FnOnce(&mut Noise, &mut Checks) -> Result<(), DeviceError>,
+    ) {
+        self.cases += 1;
+        let mut noise = Noise::new(self.seed.wrapping_mul(1_000_003).wrapping_add(self.cases as u64));
+        let mut checks = Checks::default();
+        if let Err(error) = run(&mut noise, &mut checks) {
+            checks.failures.push(error.to_string());
+        }
+        self.failures.extend(checks.failures.iter().map(|failure| format!("{name}: {failure}")));
+    }
+}
+
+/// How far a result may be from what is expected: `relative · |expected| + absolute`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    relative: f32,
+    absolute: f32,
+}
+
+impl Tolerance {
+    /// Results rounded to bf16 (8 bits): one unit in the last place, because a sum in another order may fall on the
+    /// other side of a tie.
+    pub fn bf16() -> Self {
+        Self { relative: 1.0 / 128.0, absolute: 0.0 }
+    }
+
+    /// Results kept in f32, after a few operations.
+    pub fn f32() -> Self {
+        Self { relative: 8.0 * f32::EPSILON, absolute: 0.0 }
+    }
+
+    /// Results that sum `n` terms of this magnitude in f32, in any order: errors of roundings add up like a random walk,
+    /// of which this is four times the expected length.
+    #[must_use]
+    pub fn summing(self, n: usize, magnitude: f32) -> Self {
+        Self { absolute: self.absolute + 4.0 * magnitude * (n as f32).sqrt() * f32::EPSILON, ..self }
+    }
+
+    /// Inputs of the last step were rounded to bf16 and may each be off by one unit: `n` terms of this magnitude.
+    #[must_use]
+    pub fn rounded_terms(self, n: usize, magnitude: f32) -> Self {
+        Self { absolute: self.absolute + 2.0 * magnitude * (n as f32).sqrt() / 256.0, ..self }
+    }
+}
+
+/// The comparisons of one case.
+#[derive(Debug, Default)]
+pub(crate) struct Checks {
+    failures: Vec<String>,
+}
+
+impl Checks {
+    /// Compares values; a failure names the worst.
+    pub(crate) fn close<T: Into<f32> + Copy>(&mut self, what: &str, got: &[T], expected: &[f32], tolerance: Tolerance) {
+        if got.len() != expected.len() {
+            return self.failures.push(format!("{what}: {} values, not {}", got.len(), expected.len()));
+        }
+        let allowed = |e: f32| tolerance.relative * e.abs() + tolerance.absolute;
+        // Not a number is as far off as can be.
+        let excess = |g: f32, e: f32| if g.is_finite() { (g - e).abs() - allowed(e) } else { f32::INFINITY };
+        let pairs = got.iter().map(|&g| g.into()).zip(expected.iter().copied()).enumerate();
+        let worst = pairs.max_by(|a, b| excess(a.1.0, a.1.1).total_cmp(&excess(b.1.0, b.1.1)));
+        if let Some((at, (got, expected))) = worst
+            && excess(got, expected) > 0.0
+        {
+            let error = (got - expected).abs();
+            let allowed = allowed(expected);
+            self.failures.push(format!("{what}[{at}] is {got}, not {expected}: off by {error:e}, allowed {allowed:e}"));
+        }
+    }
+
+    /// Compares values that have to be the same.
+    pub(crate) fn equal<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, got: &[T], expected: &[T]) {
+        if got.len() != expected.len() {
+            return self.failures.push(format!("{what}: {} values, not {}", got.len(), expected.len()));
+        }
+        if let Some(at) = (0..got.len()).find(|&at| got[at] != expected[at]) {
+            let wrong = (at..got.len()).filter(|&at| got[at] != expected[at]).count();
+            let (got, expected) = (&got[at], &expected[at]);
+            self.failures.push(format!("{what}[{at}] is {got:?}, not {expected:?}; {wrong} differ"));
+        }
+    }
+}
+
+/// Seeded inputs.
+pub(crate) struct Noise(u64);
+
+impl Noise {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Splitmix64.
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    /// Evenly between -`scale` and `scale`.
+    pub(crate) fn f32s(&mut self, n: usize, scale: f32) -> Vec<f32> {
+        (0..n).map(|_| ((self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0) * scale).collect()
+    }
+
+    /// As [`Noise::f32s`], rounded.
+    pub(crate) fn bf16s(&mut self, n: usize, scale: f32) -> Vec<bf16> {
+        self.f32s(n, scale).into_iter().map(bf16::from_f32).collect()
+    }
+}
+
+/// Exactly the values, as the references take them.
+pub(crate) fn widened(values: &[bf16]) -> Vec<f32> {
+    values.iter().map(|v| v.to_f32()).collect()
+}
+
+/// To the nearest bf16 and back: what a kernel does where it keeps an intermediate result in bf16.
+pub(crate) fn rounded(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|&v| bf16::from_f32(v).to_f32()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::emulator::Emulator;
+
+    #[test]
+    fn every_op_agrees_with_its_reference_on_the_emulator() {
+        let gpu = Gpu::new(Emulator::of_all_ops(1).unwrap());
+        let mut failures = Vec::new();
+        for op in OPS {
+            let mut report = Report::new(1);
+            (op.cases)(&gpu, &mut report);
+            assert!(report.cases > 0, "{} has no cases", op.name);
+            failures.extend(report.failures.into_iter().map(|failure| format!("{}: {failure}", op.name)));
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+
+    #[test]
+    fn a_comparison_names_the_worst_value() {
+        let mut checks = Checks::default();
+        checks.close("y", &[1.0, 2.1, f32::NAN], &[1.0, 2.0, 3.0], Tolerance::f32());
+        checks.close("y", &[1.0, 2.1], &[1.0, 2.0], Tolerance::f32());
+        checks.close("y", &[1.0, 2.0], &[1.0, 2.0], Tolerance::f32());
+        checks.equal("ids", &[1, 2, 4], &[1, 3, 3]);
+        assert!(checks.failures[0].starts_with("y[2] is NaN, not 3"), "{checks:?}");
+        assert!(checks.failures[1].starts_with("y[1] is 2.1, not 2"), "{checks:?}");
+        assert_eq!(checks.failures[2], "ids[1] is 2, not 3; 2 differ");
+        assert_eq!(checks.failures.len(), 3);
+    }
+}

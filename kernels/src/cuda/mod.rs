@@ -1,0 +1,108 @@
+//! The GPU side: one seam, [`Device`], with a driver behind it or an emulator.
+//!
+//! Each op has its kernels in `ops/<op>/<op>.cu` and its dispatch in `ops/<op>/cuda.rs`, which computes grids, workspace
+//! sizes and arguments against a [`Gpu`]. All of that is the same code whichever device is behind: the emulator takes the
+//! very arguments that the driver would.
+//!
+//! - [`Gpu`], [`Buffer`], [`Slice`], [`SliceMut`]: memory with types and lengths, launches that are checked and counted.
+//! - [`emulator`]: the kernels compiled by g++ and run on this processor, for tests.
+//! - [`check`]: every op's case table, run on any device and compared with the op's reference.
+
+pub mod check;
+pub mod emulator;
+mod gpu;
+
+pub use gpu::{Args, Buffer, Gpu, Launch, Slice, SliceMut};
+
+/// An address in a device's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Address(pub u64);
+
+/// What a device offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Properties {
+    /// Its name, for messages.
+    pub name: String,
+    /// Major and minor compute capability.
+    pub capability: (u32, u32),
+    /// Multiprocessors: blocks that should be in flight at least.
+    pub multiprocessors: u32,
+    /// Most dynamic shared memory of a block.
+    pub shared_bytes: u32,
+}
+
+/// Something that runs kernels. [`Gpu`] is the safe face of it.
+pub trait Device: Send + Sync {
+    /// What it offers.
+    fn properties(&self) -> &Properties;
+
+    /// Memory of `bytes` bytes, more than 0, aligned to 256. What is in it is not defined.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`], or that the device is lost.
+    fn allocate(&self, bytes: usize) -> Result<Address, DeviceError>;
+
+    /// Gives memory back.
+    ///
+    /// # Safety
+    /// `address` is from [`Device::allocate`] of this device with this size, and nothing that was launched uses it.
+    unsafe fn free(&self, address: Address, bytes: usize);
+
+    /// Copies to the device, after what was launched before.
+    ///
+    /// # Safety
+    /// `bytes.len()` bytes lie inside one allocation from `to` on.
+    ///
+    /// # Errors
+    /// That the device is lost.
+    unsafe fn write(&self, to: Address, bytes: &[u8]) -> Result<(), DeviceError>;
+
+    /// Copies from the device, after what was launched before.
+    ///
+    /// # Safety
+    /// `bytes.len()` bytes lie inside one allocation from `from` on.
+    ///
+    /// # Errors
+    /// That the device is lost.
+    unsafe fn read(&self, from: Address, bytes: &mut [u8]) -> Result<(), DeviceError>;
+
+    /// Starts a kernel behind what was launched before.
+    ///
+    /// # Safety
+    /// The arguments are those of the kernel, and it stays inside of the memory that they name.
+    ///
+    /// # Errors
+    /// [`DeviceError::Launch`] if the device refuses it, or that the device is lost.
+    unsafe fn launch(&self, launch: &Launch<'_>) -> Result<(), DeviceError>;
+
+    /// Waits until all that was launched is done.
+    ///
+    /// # Errors
+    /// What became of it.
+    fn synchronize(&self) -> Result<(), DeviceError>;
+}
+
+/// Why a device cannot be had, or can no longer be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The allocation does not fit.
+    #[error("{wanted} bytes do not fit into the memory of {device}: {free} of {total} bytes are free")]
+    OutOfMemory {
+        /// Which device.
+        device: String,
+        /// Bytes asked for.
+        wanted: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that it has.
+        total: u64,
+    },
+    /// A launch was refused, or went wrong in a way that names the kernel.
+    #[error("kernel {0}")]
+    Launch(String),
+    /// The emulator cannot be built or opened.
+    #[error("the emulator cannot be had: {0}")]
+    Emulator(String),
+}

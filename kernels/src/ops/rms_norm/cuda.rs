@@ -1,0 +1,47 @@
+//! Dispatch to the kernels of `rms_norm.cu`.
+
+use half::bf16;
+
+use crate::cuda::{Args, DeviceError, Gpu, Launch, Slice, SliceMut};
+
+/// Longest row.
+pub const MAX_N: usize = 6144;
+const THREADS: u32 = 256;
+
+/// Normalises the rows of `x` into `y`. With a residual, `x` is added to it first, and the sum is normalised.
+///
+/// x, residual, y: `[m, n]` bf16, row-major. gamma: `[n]` bf16. n is a multiple of 8, at most [`MAX_N`].
+///
+/// # Errors
+/// As [`Gpu::synchronize`].
+///
+/// # Panics
+/// If the lengths do not fit.
+pub fn rms_norm<'a>(
+    gpu: &Gpu,
+    x: Slice<'a, bf16>,
+    residual: Option<&mut SliceMut<'a, bf16>>,
+    gamma: Slice<'a, bf16>,
+    eps: f32,
+    y: &mut SliceMut<'a, bf16>,
+) -> Result<(), DeviceError> {
+    let n = gamma.len();
+    assert!(n > 0 && n.is_multiple_of(8) && n <= MAX_N, "rms_norm: rows of {n}");
+    assert!(x.len() == y.len() && x.len().is_multiple_of(n), "rms_norm: {} → {}, n = {n}", x.len(), y.len());
+    assert!(residual.as_ref().is_none_or(|r| r.len() == x.len()), "rms_norm: the residual has another shape");
+    if x.is_empty() {
+        return Ok(());
+    }
+    let args = Args::new().input(x).optional_output(residual).input(gamma).output(y).size(n).float(eps);
+    let launch = Launch {
+        kernel: if n <= 2048 { "rms_norm_2048" } else { "rms_norm_6144" },
+        grid: [(x.len() / n) as u32, 1, 1],
+        block: [THREADS, 1, 1],
+        shared_bytes: 0,
+        cooperative: false,
+        args: &args,
+    };
+    // SAFETY: the arguments are the kernel's; it reads and writes the rows of x, y and residual and `n` values of gamma,
+    // whose lengths were checked.
+    unsafe { gpu.launch(&launch) }
+}
