@@ -2,6 +2,7 @@
 
 pub mod cascade;
 pub mod lm;
+pub mod omni;
 pub mod onnx;
 pub mod smart_turn;
 pub mod speech;

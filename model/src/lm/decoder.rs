@@ -203,7 +203,7 @@ impl Layer {
 }
 
 /// Makes a buffer `len` long; what is in it does not matter.
-pub(super) fn resize(buffer: &mut Vec<f32>, len: usize) {
+pub(crate) fn resize(buffer: &mut Vec<f32>, len: usize) {
     if buffer.len() < len {
         buffer.resize(len, 0.0);
     }

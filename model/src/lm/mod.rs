@@ -9,7 +9,7 @@ mod config;
 mod decoder;
 mod gguf;
 mod kv_cache;
-mod moe;
+pub(crate) mod moe;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
@@ -21,6 +21,7 @@ use causerie_kernels::{KernelError, Pool};
 
 pub use chat::{ChatTemplate, End, Function, Message, ToolCall};
 pub use config::Config;
+pub(crate) use decoder::resize;
 pub use decoder::{Scratch, Segment};
 pub use gguf::{Gguf, Tensor};
 pub use kv_cache::KvCache;

@@ -12,39 +12,39 @@ use causerie_kernels::ops::swiglu::swiglu;
 use super::decoder::resize;
 
 /// A feed-forward layer.
-pub(super) struct FeedForward {
-    pub(super) experts: Vec<Expert>,
-    pub(super) router: Option<Router>,
-    pub(super) shared: Option<Shared>,
+pub(crate) struct FeedForward {
+    pub(crate) experts: Vec<Expert>,
+    pub(crate) router: Option<Router>,
+    pub(crate) shared: Option<Shared>,
 }
 
 /// One gated two-layer network: `down(silu(gate(x)) * up(x))`.
-pub(super) struct Expert {
-    pub(super) gate: Weights,
-    pub(super) up: Weights,
-    pub(super) down: Weights,
+pub(crate) struct Expert {
+    pub(crate) gate: Weights,
+    pub(crate) up: Weights,
+    pub(crate) down: Weights,
 }
 
 /// Chooses experts.
-pub(super) struct Router {
+pub(crate) struct Router {
     /// `[experts, hidden]`.
-    pub(super) weights: Weights,
+    pub(crate) weights: Weights,
     /// Experts a token.
-    pub(super) top_k: usize,
+    pub(crate) top_k: usize,
     /// Whether the weights of the chosen ones are made to sum to one.
-    pub(super) normalise: bool,
+    pub(crate) normalise: bool,
 }
 
 /// The expert of all tokens.
-pub(super) struct Shared {
-    pub(super) expert: Expert,
+pub(crate) struct Shared {
+    pub(crate) expert: Expert,
     /// `[1, hidden]`: how much it counts; always one without.
-    pub(super) gate: Option<Weights>,
+    pub(crate) gate: Option<Weights>,
 }
 
 /// Buffers reused from layer to layer.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     gate: Vec<f32>,
     up: Vec<f32>,
     logits: Vec<f32>,
@@ -57,13 +57,13 @@ pub(super) struct Scratch {
 
 impl FeedForward {
     /// A dense layer.
-    pub(super) fn dense(expert: Expert) -> Self {
+    pub(crate) fn dense(expert: Expert) -> Self {
         Self { experts: vec![expert], router: None, shared: None }
     }
 
     /// Adds the layer's output for `m` rows of `x` to `residual`. A row's result does not depend on the other rows: its
     /// experts are added in the order of their numbers.
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         pool: &Pool,
         linear_scratch: &mut linear::Scratch,
@@ -151,7 +151,7 @@ impl Expert {
 }
 
 /// `y += x`.
-pub(super) fn add(y: &mut [f32], x: &[f32]) {
+pub(crate) fn add(y: &mut [f32], x: &[f32]) {
     y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
 }
 

@@ -1,8 +1,9 @@
-//! Chores of the project: `cargo xtask bench`, `cargo xtask networks` and `cargo xtask kernels`.
+//! Chores of the project: `cargo xtask bench`, `networks`, `kernels` and `parity`.
 //!
 //! - [`latency`]: how soon a running server answers spoken questions, one caller and several at once.
 //! - [`networks`]: the networks by themselves, beside their peers.
 //! - [`kernels`]: the kernels for GPUs, compiled and emulated.
+//! - [`parity`]: the omni model beside a reference implementation's results.
 //! - [`machine`]: what it was measured on.
 //! - [`table`]: samples as one line of a table.
 #![forbid(unsafe_code)]
@@ -11,6 +12,7 @@ mod kernels;
 mod latency;
 mod machine;
 mod networks;
+mod parity;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -30,6 +32,8 @@ enum Chore {
     Networks(networks::NetworksArgs),
     /// Compile the kernels for GPUs and check them on the emulator.
     Kernels(kernels::KernelsArgs),
+    /// Compare the omni model with a reference implementation.
+    Parity(parity::ParityArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -37,5 +41,6 @@ fn main() -> anyhow::Result<()> {
         Chore::Bench(args) => latency::bench(&args),
         Chore::Networks(args) => networks::networks(&args),
         Chore::Kernels(args) => kernels::kernels(&args),
+        Chore::Parity(args) => parity::parity(&args),
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! x: `[m, heads, head_dim]` f32 inside rows of `row_stride`. Pair i of a head at position p is turned by
 //! `p · base^(-2 i / dims) / factor_i`. Values past `dims` stay as they are.
+//!
+//! A position may have several coordinates (time, height, width; arXiv 2409.12191 §2.1): pair i then takes the
+//! coordinate that [`Rope::with_axes`] gives it. Coordinates may be fractions.
 
 pub mod reference;
 #[cfg(test)]
@@ -16,11 +19,18 @@ pub enum Pairing {
     Halves,
 }
 
+/// Coordinates of a position: time, height, width. Words have the same number three times.
+pub type Position = [f64; 3];
+
 /// The speeds of the pairs.
 #[derive(Clone, Debug)]
 pub struct Rope {
     speeds: Vec<f64>,
+    /// Which coordinate turns a pair; empty if there is only one.
+    axes: Vec<u8>,
     pairing: Pairing,
+    /// Cosines and sines are multiplied by it.
+    magnitude: f32,
 }
 
 /// Cosines and sines for a list of positions: shared by all layers of a pass.
@@ -41,16 +51,45 @@ impl Rope {
         let speed = |i: usize| {
             f64::from(base).powf(-2.0 * i as f64 / dims as f64) / factors.map_or(1.0, |factors| f64::from(factors[i]))
         };
-        Self { speeds: (0..dims / 2).map(speed).collect(), pairing }
+        Self::from_speeds((0..dims / 2).map(speed).collect(), pairing)
+    }
+
+    /// Turns as many pairs as there are speeds, in radians a position.
+    pub fn from_speeds(speeds: Vec<f64>, pairing: Pairing) -> Self {
+        Self { speeds, axes: Vec::new(), pairing, magnitude: 1.0 }
+    }
+
+    /// Gives each pair the coordinate of the position that turns it: 0 is time, 1 height, 2 width.
+    ///
+    /// # Panics
+    /// If there is not one axis a pair, or there is no such axis.
+    #[must_use]
+    pub fn with_axes(mut self, axes: Vec<u8>) -> Self {
+        assert!(axes.len() == self.speeds.len() && axes.iter().all(|&axis| axis < 3), "rope: axes {axes:?}");
+        self.axes = axes;
+        self
+    }
+
+    /// Multiplies what is turned by `magnitude` as well (long-context scaling; arXiv 2309.00071 §3.4).
+    #[must_use]
+    pub fn with_magnitude(mut self, magnitude: f32) -> Self {
+        self.magnitude = magnitude;
+        self
     }
 
     /// Computes the angles of `positions`, in the order of the rows they are for.
     pub fn turns(&self, positions: impl IntoIterator<Item = usize>, turns: &mut Turns) {
+        self.turns_of(positions.into_iter().map(|position| [position as f64; 3]), turns);
+    }
+
+    /// As [`Rope::turns`], for positions of several coordinates.
+    pub fn turns_of(&self, positions: impl IntoIterator<Item = Position>, turns: &mut Turns) {
         turns.values.clear();
         for position in positions {
-            turns.values.extend(self.speeds.iter().map(|speed| {
-                let (sin, cos) = (position as f64 * speed).sin_cos();
-                (cos as f32, sin as f32)
+            turns.values.extend(self.speeds.iter().enumerate().map(|(pair, speed)| {
+                let axis = self.axes.get(pair).copied().unwrap_or(0);
+                let (sin, cos) = (position[usize::from(axis)] * speed).sin_cos();
+                (cos as f32 * self.magnitude, sin as f32 * self.magnitude)
             }));
         }
     }

@@ -47,3 +47,23 @@ fn factors_divide_the_speeds() {
     halved.turns([6], &mut b);
     assert_eq!(a.values, b.values);
 }
+
+#[test]
+fn each_pair_follows_its_own_coordinate() {
+    let rope = Rope::new(8, 1e4, None, Pairing::Halves).with_axes(vec![0, 1, 2, 0]);
+    let (mut turns, mut one) = (Turns::default(), Turns::default());
+    rope.turns_of([[3.0, 5.0, 7.5]], &mut turns);
+    for (pair, position) in [3.0, 5.0, 7.5, 3.0].into_iter().enumerate() {
+        Rope::new(8, 1e4, None, Pairing::Halves).turns_of([[position; 3]], &mut one);
+        assert_eq!(turns.values[pair], one.values[pair], "pair {pair}");
+    }
+}
+
+#[test]
+fn a_magnitude_scales_what_is_turned() {
+    let rope = Rope::new(4, 100.0, None, Pairing::Halves).with_magnitude(1.5);
+    let (mut turns, mut x) = (Turns::default(), [1.0, -2.0, 0.5, 3.0]);
+    rope.turns([0], &mut turns);
+    rope.apply(&turns, &mut x, 4, 1, 4);
+    assert_eq!(x, [1.5, -3.0, 0.75, 4.5]);
+}

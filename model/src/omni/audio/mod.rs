@@ -1,0 +1,200 @@
+//! The audio tower: mel frames to tokens, 13 a second.
+//!
+//! A second of frames (a chunk) goes through three convolutions by itself. The chunks of a few seconds (a block) attend to
+//! each other and to nothing else, so a block is final as soon as it is complete. [`AudioStream`] takes frames as they
+//! come and gives tokens block by block.
+
+mod stream;
+
+use causerie_kernels::Pool;
+use causerie_kernels::ops::attention::{Shape, View, attention};
+use causerie_kernels::ops::conv1d::Window;
+use causerie_kernels::ops::conv2d;
+use causerie_kernels::ops::gelu::gelu;
+use causerie_kernels::ops::linear::{self, Weights};
+
+use super::OmniError;
+use super::config::AudioConfig;
+use super::layers::{Linear, Norm};
+use super::load::{Loader, pack};
+use crate::lm::moe::add;
+use crate::lm::resize;
+
+pub use stream::AudioStream;
+
+/// Epsilon of its layer norms: that of the framework, not in the configuration.
+const NORM_EPS: f32 = 1e-5;
+/// Each of the three convolutions.
+const WINDOW: Window = Window { kernel: 3, stride: 2, pad: 1 };
+/// Ratio of the longest to the shortest wave of the positions.
+const TIMESCALE: f64 = 10_000.0;
+
+/// The tower's weights.
+pub(super) struct AudioTower {
+    config: AudioConfig,
+    convolutions: [(Weights, Vec<f32>); 3],
+    /// From the channels of all bands to the hidden width.
+    projection: Linear,
+    /// Positions inside a chunk, `[tokens, hidden]`.
+    positions: Vec<f32>,
+    layers: Vec<Layer>,
+    norm: Norm,
+    out: [Linear; 2],
+}
+
+struct Layer {
+    attention_norm: Norm,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    output: Linear,
+    feed_forward_norm: Norm,
+    up: Linear,
+    down: Linear,
+}
+
+/// Buffers reused from call to call.
+#[derive(Default)]
+pub(super) struct Scratch {
+    linear: linear::Scratch,
+    cells: Vec<f32>,
+    plane: Vec<f32>,
+    next: Vec<f32>,
+    x: Vec<f32>,
+    normed: Vec<f32>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    out: Vec<f32>,
+}
+
+impl AudioTower {
+    pub(super) fn load(loader: &Loader<'_>, config: &AudioConfig) -> Result<Self, OmniError> {
+        let name = |part: &str| format!("thinker.audio_tower.{part}");
+        let (hidden, channels) = (config.hidden, config.channels);
+        let convolution = |i: usize, c_in: usize| {
+            let values = loader.values(&name(&format!("conv2d{i}.weight")), &[channels, c_in, 3, 3])?;
+            // Planes have time first here; the checkpoint has the bands first.
+            let weights = conv2d::pack(loader.pool(), &values, (channels, c_in, 3), true)?;
+            Ok::<_, OmniError>((weights, loader.vector(&name(&format!("conv2d{i}.bias")), channels)?))
+        };
+        let bands = (0..3).fold(config.mels, |n, _| WINDOW.outputs(n));
+        Ok(Self {
+            convolutions: [convolution(1, 1)?, convolution(2, channels)?, convolution(3, channels)?],
+            projection: projection(loader, &name("conv_out.weight"), hidden, channels, bands)?,
+            positions: sinusoids(config.tokens(config.chunk), hidden),
+            layers: (0..config.layers)
+                .map(|i| Layer::load(loader, &name(&format!("layers.{i}")), config))
+                .collect::<Result<_, _>>()?,
+            norm: Norm::load(loader, &name("ln_post"), hidden, NORM_EPS)?,
+            out: [
+                Linear::load(loader, &name("proj1"), hidden, hidden)?,
+                Linear::load(loader, &name("proj2"), config.output, hidden)?,
+            ],
+            config: config.clone(),
+        })
+    }
+
+    /// Appends the rows of one chunk to `rows`: `mel` is `[frames, mels]`, computed as if zeros followed up to `padded`
+    /// frames.
+    fn convolve(&self, pool: &Pool, s: &mut Scratch, mel: &[f32], padded: usize, rows: &mut Vec<f32>) {
+        let frames = mel.len() / self.config.mels;
+        s.plane.clear();
+        s.plane.extend_from_slice(mel);
+        let mut times = padded.max(frames);
+        s.plane.resize(times * self.config.mels, 0.0);
+        let mut bands = self.config.mels;
+        for (weights, bias) in &self.convolutions {
+            let (times_out, bands_out) = (WINDOW.outputs(times), WINDOW.outputs(bands));
+            resize(&mut s.next, times_out * bands_out * weights.n());
+            let bias = Some(bias.as_slice());
+            conv2d::conv2d(pool, &mut s.linear, &mut s.cells, &s.plane, times, weights, bias, WINDOW, &mut s.next);
+            gelu(pool, &mut s.next);
+            std::mem::swap(&mut s.plane, &mut s.next);
+            (times, bands) = (times_out, bands_out);
+        }
+        self.projection.apply(pool, &mut s.linear, &s.plane, &mut s.out);
+        add(&mut s.out, &self.positions);
+        rows.extend_from_slice(&s.out[..self.config.tokens(frames) * self.config.hidden]);
+    }
+
+    /// The tokens of one block of rows, appended to `tokens`.
+    fn encode(&self, pool: &Pool, s: &mut Scratch, rows: &[f32], tokens: &mut Vec<f32>) {
+        let AudioConfig { hidden, heads, .. } = self.config;
+        let n = rows.len() / hidden;
+        if n == 0 {
+            return;
+        }
+        let head_dim = hidden / heads;
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let shape = Shape { heads, kv_heads: heads, head_dim, queries: n, keys: n, causal: false, scale };
+        s.x.clear();
+        s.x.extend_from_slice(rows);
+        for layer in &self.layers {
+            layer.attention_norm.apply(pool, &s.x, &mut s.normed);
+            layer.q.apply(pool, &mut s.linear, &s.normed, &mut s.q);
+            layer.k.apply(pool, &mut s.linear, &s.normed, &mut s.k);
+            layer.v.apply(pool, &mut s.linear, &s.normed, &mut s.v);
+            resize(&mut s.next, s.q.len());
+            let view = |data| View::contiguous(data, heads, head_dim);
+            attention(pool, &shape, view(&s.q), view(&s.k), view(&s.v), &mut s.next);
+            layer.output.apply(pool, &mut s.linear, &s.next, &mut s.out);
+            add(&mut s.x, &s.out);
+            layer.feed_forward_norm.apply(pool, &s.x, &mut s.normed);
+            layer.up.apply(pool, &mut s.linear, &s.normed, &mut s.next);
+            gelu(pool, &mut s.next);
+            layer.down.apply(pool, &mut s.linear, &s.next, &mut s.out);
+            add(&mut s.x, &s.out);
+        }
+        self.norm.apply(pool, &s.x, &mut s.normed);
+        self.out[0].apply(pool, &mut s.linear, &s.normed, &mut s.next);
+        gelu(pool, &mut s.next);
+        self.out[1].apply(pool, &mut s.linear, &s.next, &mut s.out);
+        tokens.extend_from_slice(&s.out);
+    }
+}
+
+impl Layer {
+    fn load(loader: &Loader<'_>, name: &str, config: &AudioConfig) -> Result<Self, OmniError> {
+        let (hidden, inner) = (config.hidden, config.inner);
+        let linear = |part: &str, n, k| Linear::load(loader, &format!("{name}.{part}"), n, k);
+        let norm = |part: &str| Norm::load(loader, &format!("{name}.{part}"), hidden, NORM_EPS);
+        Ok(Self {
+            attention_norm: norm("self_attn_layer_norm")?,
+            q: linear("self_attn.q_proj", hidden, hidden)?,
+            k: linear("self_attn.k_proj", hidden, hidden)?,
+            v: linear("self_attn.v_proj", hidden, hidden)?,
+            output: linear("self_attn.out_proj", hidden, hidden)?,
+            feed_forward_norm: norm("final_layer_norm")?,
+            up: linear("fc1", inner, hidden)?,
+            down: linear("fc2", hidden, inner)?,
+        })
+    }
+}
+
+/// The checkpoint's columns are `[channels, bands]`, those of a plane here `[bands, channels]`.
+fn projection(
+    loader: &Loader<'_>,
+    name: &str,
+    hidden: usize,
+    channels: usize,
+    bands: usize,
+) -> Result<Linear, OmniError> {
+    let width = channels * bands;
+    let values = loader.values(name, &[hidden, width])?;
+    let place = |column: usize| column % channels * bands + column / channels;
+    let turned: Vec<f32> =
+        values.chunks_exact(width).flat_map(|row| (0..width).map(|column| row[place(column)])).collect();
+    Ok(Linear::of(pack(loader.pool(), hidden, width, &turned)?, None))
+}
+
+/// Sines in the first half of a row, cosines in the second; the waves' lengths grow geometrically.
+fn sinusoids(rows: usize, width: usize) -> Vec<f32> {
+    let half = width / 2;
+    let speed = |i: usize| TIMESCALE.powf(-(i as f64) / (half as f64 - 1.0).max(1.0));
+    let value = |row: usize, i: usize| match i.checked_sub(half) {
+        None => (row as f64 * speed(i)).sin() as f32,
+        Some(i) => (row as f64 * speed(i)).cos() as f32,
+    };
+    (0..rows).flat_map(|row| (0..width).map(move |i| value(row, i))).collect()
+}

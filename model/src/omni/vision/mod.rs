@@ -1,0 +1,238 @@
+//! The vision tower: patches of a picture to tokens, and features for the thinker's first layers (deepstack, arXiv
+//! 2406.04334).
+//!
+//! A grid of patches covers two frames. Grids do not see each other, so a video goes through grid by grid. Rows are in the
+//! order of the blocks of `merge × merge` patches that become one token.
+
+use causerie_kernels::Pool;
+use causerie_kernels::ops::attention::{Shape, View, attention};
+use causerie_kernels::ops::gelu::gelu;
+use causerie_kernels::ops::gelu_tanh::gelu_tanh;
+use causerie_kernels::ops::linear;
+use causerie_kernels::ops::rope::{Pairing, Rope, Turns};
+
+use super::OmniError;
+use super::config::VisionConfig;
+use super::layers::{Linear, Norm};
+use super::load::{Loader, pack};
+use super::positions::Grid;
+use crate::lm::moe::add;
+use crate::lm::resize;
+
+/// Epsilon of its layer norms: that of the reference implementation, not in the configuration.
+const NORM_EPS: f32 = 1e-6;
+/// Base of the angles: likewise.
+const ROPE_BASE: f64 = 10_000.0;
+
+/// The tower's weights.
+pub(super) struct VisionTower {
+    config: VisionConfig,
+    patches: Linear,
+    /// `[side, side, hidden]`.
+    positions: Vec<f32>,
+    rope: Rope,
+    layers: Vec<Layer>,
+    merger: Merger,
+    /// One for each entry of the configuration's `deepstack`.
+    deepstack: Vec<Merger>,
+}
+
+struct Layer {
+    attention_norm: Norm,
+    qkv: Linear,
+    output: Linear,
+    feed_forward_norm: Norm,
+    up: Linear,
+    down: Linear,
+}
+
+/// Makes one token of `merge × merge` patches.
+struct Merger {
+    /// Of patches, or of joined patches (deepstack).
+    norm: Norm,
+    layers: [Linear; 2],
+}
+
+/// What the tower makes of a picture or video.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// `[tokens, output]`: the rows of the placeholders.
+    pub tokens: Vec<f32>,
+    /// The same for each of the thinker's first layers.
+    pub deepstack: Vec<Vec<f32>>,
+}
+
+/// Buffers reused from call to call.
+#[derive(Default)]
+pub(super) struct Scratch {
+    linear: linear::Scratch,
+    turns: Turns,
+    x: Vec<f32>,
+    normed: Vec<f32>,
+    qkv: Vec<f32>,
+    next: Vec<f32>,
+    out: Vec<f32>,
+}
+
+impl VisionTower {
+    pub(super) fn load(loader: &Loader<'_>, config: &VisionConfig) -> Result<Self, OmniError> {
+        let name = |part: &str| format!("thinker.visual.{part}");
+        let VisionConfig { hidden, channels, frames, patch, side, .. } = *config;
+        let shape = [hidden, channels, frames, patch, patch];
+        let values = loader.values(&name("patch_embed.proj.weight"), &shape)?;
+        let weights = pack(loader.pool(), hidden, config.patch_values(), &values)?;
+        let bias = loader.vector(&name("patch_embed.proj.bias"), hidden)?;
+        let deepstack = 0..config.deepstack.len();
+        Ok(Self {
+            patches: Linear::of(weights, Some(bias)),
+            positions: loader.values(&name("pos_embed.weight"), &[side * side, hidden])?,
+            rope: rope(hidden / config.heads),
+            layers: (0..config.layers)
+                .map(|i| Layer::load(loader, &name(&format!("blocks.{i}")), config))
+                .collect::<Result<_, _>>()?,
+            merger: Merger::load(loader, &name("merger"), config, false)?,
+            deepstack: deepstack
+                .map(|i| Merger::load(loader, &name(&format!("merger_list.{i}")), config, true))
+                .collect::<Result<_, _>>()?,
+            config: config.clone(),
+        })
+    }
+
+    /// Appends what is seen in `patches`, `[frames · height · width, channels · frames · patch · patch]`, to `seen`.
+    ///
+    /// # Errors
+    /// [`OmniError::Input`] if the grid is empty, its sides are not multiples of `merge`, or there are not as many patches.
+    pub(super) fn see(
+        &self,
+        pool: &Pool,
+        s: &mut Scratch,
+        patches: &[f32],
+        grid: Grid,
+        seen: &mut Seen,
+    ) -> Result<(), OmniError> {
+        let (merge, values) = (self.config.merge, self.config.patch_values());
+        let Grid { frames, height, width } = grid;
+        let fits = [height, width].iter().all(|side| *side > 0 && side.is_multiple_of(merge)) && frames > 0;
+        if !fits || patches.len() != grid.patches() * values {
+            let count = patches.len() / values;
+            return Err(OmniError::Input(format!("{count} patches for a grid of {frames} × {height} × {width}")));
+        }
+        seen.deepstack.resize(self.deepstack.len(), Vec::new());
+        let one = Grid { frames: 1, ..grid };
+        for patches in patches.chunks_exact(one.patches() * values) {
+            self.see_grid(pool, s, patches, one, seen);
+        }
+        Ok(())
+    }
+
+    fn see_grid(&self, pool: &Pool, s: &mut Scratch, patches: &[f32], grid: Grid, seen: &mut Seen) {
+        let VisionConfig { hidden, heads, .. } = self.config;
+        let (n, head_dim, width) = (grid.patches(), hidden / heads, 3 * hidden);
+        self.patches.apply(pool, &mut s.linear, patches, &mut s.x);
+        let places: Vec<(usize, usize)> = places(grid, self.config.merge).collect();
+        for (&(row, column), x) in places.iter().zip(s.x.chunks_exact_mut(hidden)) {
+            self.add_position(x, row, column, grid);
+        }
+        self.rope.turns_of(places.iter().map(|&(row, column)| [0.0, row as f64, column as f64]), &mut s.turns);
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let shape = Shape { heads, kv_heads: heads, head_dim, queries: n, keys: n, causal: false, scale };
+        for (index, layer) in self.layers.iter().enumerate() {
+            layer.attention_norm.apply(pool, &s.x, &mut s.normed);
+            layer.qkv.apply(pool, &mut s.linear, &s.normed, &mut s.qkv);
+            self.rope.apply(&s.turns, &mut s.qkv, width, heads, head_dim);
+            self.rope.apply(&s.turns, &mut s.qkv[hidden..], width, heads, head_dim);
+            resize(&mut s.next, n * hidden);
+            let view = |part: usize| View { data: &s.qkv[part * hidden..], row_stride: width, head_stride: head_dim };
+            attention(pool, &shape, view(0), view(1), view(2), &mut s.next);
+            layer.output.apply(pool, &mut s.linear, &s.next, &mut s.out);
+            add(&mut s.x, &s.out);
+            layer.feed_forward_norm.apply(pool, &s.x, &mut s.normed);
+            layer.up.apply(pool, &mut s.linear, &s.normed, &mut s.next);
+            gelu_tanh(pool, &mut s.next);
+            layer.down.apply(pool, &mut s.linear, &s.next, &mut s.out);
+            add(&mut s.x, &s.out);
+            if let Some(entry) = self.config.deepstack.iter().position(|&layer| layer == index) {
+                self.deepstack[entry].apply(pool, s);
+                seen.deepstack[entry].extend_from_slice(&s.out);
+            }
+        }
+        self.merger.apply(pool, s);
+        seen.tokens.extend_from_slice(&s.out);
+    }
+
+    /// Adds the table's value at a place between its entries; the corners of the picture are those of the table.
+    fn add_position(&self, x: &mut [f32], row: usize, column: usize, grid: Grid) {
+        let (side, hidden) = (self.config.side, self.config.hidden);
+        let place = |at: usize, of: usize| {
+            let exact = at as f64 * (side - 1) as f64 / of.saturating_sub(1).max(1) as f64;
+            let first = exact.floor() as usize;
+            (first, (first + 1).min(side - 1), (exact - exact.floor()) as f32)
+        };
+        let (top, bottom, down) = place(row, grid.height);
+        let (left, right, along) = place(column, grid.width);
+        for (corner, weight) in [
+            ((top, left), (1.0 - down) * (1.0 - along)),
+            ((top, right), (1.0 - down) * along),
+            ((bottom, left), down * (1.0 - along)),
+            ((bottom, right), down * along),
+        ] {
+            let entry = &self.positions[(corner.0 * side + corner.1) * hidden..][..hidden];
+            x.iter_mut().zip(entry).for_each(|(x, p)| *x += weight * p);
+        }
+    }
+}
+
+impl Layer {
+    fn load(loader: &Loader<'_>, name: &str, config: &VisionConfig) -> Result<Self, OmniError> {
+        let (hidden, inner) = (config.hidden, config.inner);
+        let linear = |part: &str, n, k| Linear::load(loader, &format!("{name}.{part}"), n, k);
+        let norm = |part: &str| Norm::load(loader, &format!("{name}.{part}"), hidden, NORM_EPS);
+        Ok(Self {
+            attention_norm: norm("norm1")?,
+            qkv: linear("attn.qkv", 3 * hidden, hidden)?,
+            output: linear("attn.proj", hidden, hidden)?,
+            feed_forward_norm: norm("norm2")?,
+            up: linear("mlp.linear_fc1", inner, hidden)?,
+            down: linear("mlp.linear_fc2", hidden, inner)?,
+        })
+    }
+}
+
+impl Merger {
+    fn load(loader: &Loader<'_>, name: &str, config: &VisionConfig, joined: bool) -> Result<Self, OmniError> {
+        let width = config.merge * config.merge * config.hidden;
+        let normed = if joined { width } else { config.hidden };
+        Ok(Self {
+            norm: Norm::load(loader, &format!("{name}.ln_q"), normed, NORM_EPS)?,
+            layers: [
+                Linear::load(loader, &format!("{name}.mlp.0"), width, width)?,
+                Linear::load(loader, &format!("{name}.mlp.2"), config.output, width)?,
+            ],
+        })
+    }
+
+    /// From the patches in `s.x` to tokens in `s.out`. Patches of a token follow each other, so joining them moves nothing.
+    fn apply(&self, pool: &Pool, s: &mut Scratch) {
+        self.norm.apply(pool, &s.x, &mut s.normed);
+        self.layers[0].apply(pool, &mut s.linear, &s.normed, &mut s.next);
+        gelu(pool, &mut s.next);
+        self.layers[1].apply(pool, &mut s.linear, &s.next, &mut s.out);
+    }
+}
+
+/// (row, column) of each patch of a grid, in the order of the rows.
+fn places(grid: Grid, merge: usize) -> impl Iterator<Item = (usize, usize)> {
+    let columns = grid.width / merge;
+    (0..grid.height * grid.width).map(move |i| {
+        let (block, inside) = (i / (merge * merge), i % (merge * merge));
+        (block / columns * merge + inside / merge, block % columns * merge + inside % merge)
+    })
+}
+
+/// The first half of the pairs follows the row, the second the column, at the same speeds.
+fn rope(head_dim: usize) -> Rope {
+    let quarter = head_dim / 4;
+    let speed = |pair: usize| ROPE_BASE.powf(-2.0 * (pair % quarter) as f64 / (head_dim / 2) as f64);
+    let axes = (0..2 * quarter).map(|pair| if pair < quarter { 1 } else { 2 }).collect();
+    Rope::from_speeds((0..2 * quarter).map(speed).collect(), Pairing::Halves).with_axes(axes)
+}
