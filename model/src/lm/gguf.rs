@@ -192,6 +192,18 @@ impl Gguf {
         }
     }
 
+    /// An array of 32-bit floats, if it is there.
+    pub fn floats(&self, key: &str) -> Result<Option<Vec<f32>>, LmError> {
+        match self.header.entries.get(key) {
+            None => Ok(None),
+            Some(Value::Array { kind: Kind::F32, at, .. }) => {
+                let words = self.map.bytes()[at.clone()].as_chunks::<4>().0;
+                Ok(Some(words.iter().map(|w| f32::from_le_bytes(*w)).collect()))
+            }
+            Some(_) => Err(self.mistyped(key, "an array of floats")),
+        }
+    }
+
     /// A tensor, if it is there.
     pub fn tensor(&self, name: &str) -> Option<&Tensor> {
         self.header.tensors.get(name)

@@ -1,5 +1,7 @@
 //! GGUF files of models that fit a test: random weights, a vocabulary of bytes and a few merges.
 
+use std::path::Path;
+
 use causerie_kernels::Pool;
 
 use crate::lm::{Lm, LmError};
@@ -29,9 +31,11 @@ pub(in crate::lm) struct Small {
 pub(in crate::lm) enum Entry {
     U32(u32),
     F32(f32),
+    Bool(bool),
     Text(String),
     Texts(Vec<String>),
     I32s(Vec<i32>),
+    F32s(Vec<f32>),
 }
 
 impl Small {
@@ -122,6 +126,7 @@ impl Small {
             match entry {
                 Entry::U32(v) => out.extend(4_u32.to_le_bytes().into_iter().chain(v.to_le_bytes())),
                 Entry::F32(v) => out.extend(6_u32.to_le_bytes().into_iter().chain(v.to_le_bytes())),
+                Entry::Bool(v) => out.extend(7_u32.to_le_bytes().into_iter().chain([u8::from(*v)])),
                 Entry::Text(v) => {
                     out.extend(8_u32.to_le_bytes());
                     text(&mut out, v);
@@ -133,6 +138,11 @@ impl Small {
                 }
                 Entry::I32s(values) => {
                     out.extend([9_u32, 5].into_iter().flat_map(u32::to_le_bytes));
+                    out.extend((values.len() as u64).to_le_bytes());
+                    out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+                }
+                Entry::F32s(values) => {
+                    out.extend([9_u32, 6].into_iter().flat_map(u32::to_le_bytes));
                     out.extend((values.len() as u64).to_le_bytes());
                     out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
                 }
@@ -162,15 +172,20 @@ impl Small {
 
 /// Loads a model from bytes.
 pub(in crate::lm) fn load(bytes: &[u8]) -> Result<Lm, LmError> {
+    with_file(bytes, |path| Lm::load(&Pool::new(2), path))
+}
+
+/// Does something with a file of these bytes.
+pub(in crate::lm) fn with_file<T>(bytes: &[u8], then: impl FnOnce(&Path) -> T) -> T {
     use std::sync::atomic::{AtomicU32, Ordering};
     // Only the number has to be unique; nothing is ordered by it.
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("causerie-small-{}-{number}.gguf", std::process::id()));
     std::fs::write(&path, bytes).unwrap();
-    let lm = Lm::load(&Pool::new(2), &path);
+    let done = then(&path);
     std::fs::remove_file(&path).unwrap();
-    lm
+    done
 }
 
 fn text(out: &mut Vec<u8>, text: &str) {

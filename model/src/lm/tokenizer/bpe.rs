@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, HashMap};
 /// The tokens of single bytes, and which pairs of tokens join to which.
 pub(super) struct Bpe {
     /// Small vocabularies lack rare bytes; these are left out of the text, as in the tokenizers they come from.
-    byte_tokens: [u32; 256],
+    byte_tokens: Vec<u32>,
     /// Rank (lower joins first) and the token that a pair becomes.
     merges: HashMap<(u32, u32), (u32, u32)>,
     /// Every token by its bytes, for vocabularies in which whole pieces go first.
@@ -38,7 +38,7 @@ impl Bpe {
     /// From the texts of all tokens and of the merges. Both are in the visible alphabet of [`to_bytes`].
     pub(super) fn new(texts: &[&[u8]], merges: &[&[u8]], whole_first: bool) -> Result<Self, (&'static str, String)> {
         let ids: HashMap<&[u8], u32> = texts.iter().copied().zip(0..).collect();
-        let mut byte_tokens = [NONE; 256];
+        let mut byte_tokens = vec![NONE; 256];
         for byte in 0..=255_u8 {
             if let Some(&id) = ids.get(visible(byte).to_string().as_bytes()) {
                 byte_tokens[usize::from(byte)] = id;

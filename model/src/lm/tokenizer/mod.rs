@@ -1,11 +1,13 @@
 //! Text to tokens and back, from the vocabulary inside a GGUF file.
 //!
-//! Byte-level byte-pair encoding (the scheme of GPT-2): text is cut into pieces by a pattern, the bytes of a piece are
-//! joined pair by pair in the order of the merges. Special tokens are cut out before.
+//! Two schemes, behind special tokens, which are cut out before: byte-level byte-pair encoding (that of GPT-2), where text is
+//! cut into pieces by a pattern and the bytes of a piece are joined pair by pair in the order of the merges; and that of
+//! SentencePiece, where characters are joined by the scores of the tokens they become ([`spm`]).
 
 mod bpe;
 mod decode;
 mod pattern;
+mod spm;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +17,7 @@ pub use decode::Decoder;
 
 use self::bpe::{Bpe, Scratch};
 use self::pattern::Pattern;
+use self::spm::Spm;
 use super::LmError;
 use super::gguf::Gguf;
 
@@ -31,11 +34,15 @@ pub struct Tokenizer {
     control: Vec<bool>,
     /// Special tokens with their text and whether they are control tokens, longest first, by their first byte.
     special: HashMap<u8, Vec<Special>>,
-    pattern: Pattern,
-    bpe: Bpe,
+    scheme: Scheme,
     /// Put in front of every prompt.
     bos: Option<u32>,
     eos: Option<u32>,
+}
+
+enum Scheme {
+    ByteLevel { pattern: Pattern, bpe: Bpe },
+    SentencePiece(Spm),
 }
 
 struct Special {
@@ -49,65 +56,102 @@ mod kind {
     pub(super) const UNKNOWN: i32 = 2;
     pub(super) const CONTROL: i32 = 3;
     pub(super) const USER_DEFINED: i32 = 4;
+    pub(super) const BYTE: i32 = 6;
 }
 
 impl Tokenizer {
     /// Reads the vocabulary of a model.
     pub(super) fn read(file: &Gguf) -> Result<Self, LmError> {
-        let model = file.required_text("tokenizer.ggml.model")?;
-        if model != "gpt2" {
-            return Err(file.malformed("tokenizer.ggml.model", format!("is `{model}`; supported is gpt2")));
-        }
-        let list = |key: &str| file.texts(key)?.ok_or_else(|| file.malformed(key, "is missing"));
-        let texts = list("tokenizer.ggml.tokens")?;
-        let merges = list("tokenizer.ggml.merges")?;
-        let kinds = file.integers("tokenizer.ggml.token_type")?.unwrap_or_default();
-        let pre = file.text("tokenizer.ggml.pre")?.unwrap_or("default");
-        let pattern = Pattern::named(pre)
-            .ok_or_else(|| file.malformed("tokenizer.ggml.pre", format!("is `{pre}`; {}", Pattern::supported())))?;
+        let texts = file.texts("tokenizer.ggml.tokens")?;
+        let texts = texts.ok_or_else(|| file.malformed("tokenizer.ggml.tokens", "is missing"))?;
         if texts.is_empty() || texts.len() > 1 << 24 {
             return Err(file.malformed("tokenizer.ggml.tokens", format!("has {} entries", texts.len())));
+        }
+        let kinds = file.integers("tokenizer.ggml.token_type")?.unwrap_or_default();
+        let kind = |id: usize| kinds.get(id).copied().unwrap_or(1);
+        let mut bytes = Vec::new();
+        let mut ends = Vec::with_capacity(texts.len());
+        let mut control = Vec::with_capacity(texts.len());
+        let mut special: HashMap<u8, Vec<Special>> = HashMap::new();
+        let (scheme, adds_bos) = Self::scheme(file, &texts, &kind, |id, meaning| {
+            let is_control = matches!(kind(id), kind::UNKNOWN | kind::CONTROL);
+            if (is_control || kind(id) == kind::USER_DEFINED)
+                && let Some(first) = texts[id].first()
+            {
+                bytes.extend_from_slice(texts[id]);
+                let text = texts[id].to_vec();
+                special.entry(*first).or_default().push(Special { text, id: id as u32, control: is_control });
+            } else {
+                bytes.extend_from_slice(meaning);
+            }
+            ends.push(bytes.len() as u32);
+            control.push(is_control);
+        })?;
+        for special in special.values_mut() {
+            special.sort_by_key(|s| std::cmp::Reverse(s.text.len()));
         }
         let token = |key: &str| match file.size(key)? {
             Some(id) if id >= texts.len() => Err(file.malformed(key, format!("is {id} of {} tokens", texts.len()))),
             id => Ok(id.map(|id| id as u32)),
         };
         let bos = token("tokenizer.ggml.bos_token_id")?;
-        let add_bos = file.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(pattern.adds_bos());
+        let add_bos = file.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(adds_bos);
         let eos = token("tokenizer.ggml.eos_token_id")?;
-        let bpe = Bpe::new(&texts, &merges, pattern.whole_pieces_first())
-            .map_err(|(field, problem)| file.malformed(field, problem))?;
-        let mut tokenizer = Self {
-            bytes: Vec::new(),
-            ends: Vec::with_capacity(texts.len()),
-            control: Vec::with_capacity(texts.len()),
-            special: HashMap::new(),
-            pattern,
-            bpe,
-            bos: bos.filter(|_| add_bos),
-            eos,
-        };
-        for (id, text) in texts.iter().enumerate() {
-            tokenizer.add(id as u32, text, kinds.get(id).copied().unwrap_or(1));
-        }
-        for special in tokenizer.special.values_mut() {
-            special.sort_by_key(|s| std::cmp::Reverse(s.text.len()));
-        }
-        Ok(tokenizer)
+        Ok(Self { bytes, ends, control, special, scheme, bos: bos.filter(|_| add_bos), eos })
     }
 
-    fn add(&mut self, id: u32, text: &[u8], kind: i32) {
-        let special = matches!(kind, kind::UNKNOWN | kind::CONTROL | kind::USER_DEFINED);
-        let control = matches!(kind, kind::UNKNOWN | kind::CONTROL);
-        if special {
-            self.bytes.extend_from_slice(text);
-        } else {
-            bpe::to_bytes(text, &mut self.bytes);
-        }
-        self.ends.push(self.bytes.len() as u32);
-        self.control.push(control);
-        if special && let Some(first) = text.first() {
-            self.special.entry(*first).or_default().push(Special { text: text.to_vec(), id, control });
+    /// Reads the scheme, and whether its prompts begin with a token of their own by default. `add` takes every token in
+    /// turn: its number, and the bytes it stands for if it is not special.
+    fn scheme(
+        file: &Gguf,
+        texts: &[&[u8]],
+        kind: &dyn Fn(usize) -> i32,
+        mut add: impl FnMut(usize, &[u8]),
+    ) -> Result<(Scheme, bool), LmError> {
+        match file.required_text("tokenizer.ggml.model")? {
+            "gpt2" => {
+                let merges = file.texts("tokenizer.ggml.merges")?;
+                let merges = merges.ok_or_else(|| file.malformed("tokenizer.ggml.merges", "is missing"))?;
+                let pre = file.text("tokenizer.ggml.pre")?.unwrap_or("default");
+                let pattern = Pattern::named(pre).ok_or_else(|| {
+                    file.malformed("tokenizer.ggml.pre", format!("is `{pre}`; {}", Pattern::supported()))
+                })?;
+                let bpe = Bpe::new(texts, &merges, pattern.whole_pieces_first())
+                    .map_err(|(field, problem)| file.malformed(field, problem))?;
+                let mut meaning = Vec::new();
+                for (id, text) in texts.iter().enumerate() {
+                    meaning.clear();
+                    bpe::to_bytes(text, &mut meaning);
+                    add(id, &meaning);
+                }
+                let adds_bos = pattern.adds_bos();
+                Ok((Scheme::ByteLevel { pattern, bpe }, adds_bos))
+            }
+            "llama" => {
+                let scores = file.floats("tokenizer.ggml.scores")?;
+                let scores = scores.filter(|scores| scores.len() == texts.len()).ok_or_else(|| {
+                    file.malformed(
+                        "tokenizer.ggml.scores",
+                        format!("has not one score for each of {} tokens", texts.len()),
+                    )
+                })?;
+                let mut spm = Spm::new(file.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true));
+                for (id, (text, score)) in texts.iter().zip(scores).enumerate() {
+                    let meaning = spm.add(text, score, kind(id) == kind::BYTE);
+                    add(id, &meaning);
+                }
+                match spm.known_bytes() {
+                    256 => Ok((Scheme::SentencePiece(spm), true)),
+                    known => {
+                        let problem = format!("has tokens for only {known} of 256 bytes");
+                        Err(file.malformed("tokenizer.ggml.tokens", problem))
+                    }
+                }
+            }
+            other => {
+                let problem = format!("is `{other}`; supported are gpt2 and llama");
+                Err(file.malformed("tokenizer.ggml.model", problem))
+            }
         }
     }
 
@@ -206,11 +250,18 @@ impl Tokenizer {
     }
 
     fn encode_text(&self, text: &str, scratch: &mut Scratch, tokens: &mut Vec<u32>) {
-        if text.contains(GUARD) {
-            let bare = text.replace(GUARD, "");
-            self.pattern.split(&bare, &mut |piece| self.bpe.encode(piece.as_bytes(), scratch, tokens));
+        let bare;
+        let text = if text.contains(GUARD) {
+            bare = text.replace(GUARD, "");
+            &bare
         } else {
-            self.pattern.split(text, &mut |piece| self.bpe.encode(piece.as_bytes(), scratch, tokens));
+            text
+        };
+        match &self.scheme {
+            Scheme::ByteLevel { pattern, bpe } => {
+                pattern.split(text, &mut |piece| bpe.encode(piece.as_bytes(), scratch, tokens));
+            }
+            Scheme::SentencePiece(spm) => spm.encode(text, tokens),
         }
     }
 }
