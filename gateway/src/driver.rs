@@ -279,7 +279,8 @@ impl Task {
                         }
                         // The last of the speech belongs before the word that there is no more.
                         ServerEvent::GenerationComplete | ServerEvent::TurnComplete { .. } => {
-                            self.speaking = false;
+                            // What was sent is still being played until the turn is over.
+                            self.speaking &= event == ServerEvent::GenerationComplete;
                             self.unsent.extend([Unsent::Flush, Unsent::Event(event)]);
                         }
                         event => self.unsent.push_back(Unsent::Event(event)),

@@ -190,7 +190,8 @@ impl Run {
                 1 => self.take(Input::Completion { until: InputSamples(u64::from(more)), probability: Some(0.9) }),
                 // The clock jumps: back, which counts for nothing, and hours ahead.
                 2 => {
-                    self.session.handle_input(MediaTime::from_millis(u64::from(more)), Input::Tick);
+                    let before = self.now.min(u64::from(more) * 1_000_000);
+                    self.session.handle_input(MediaTime::from_nanos(before), Input::Tick);
                     self.drain();
                 }
                 3 => {

@@ -186,6 +186,12 @@ impl Playout {
         self.waiting.is_empty()
     }
 
+    /// When the listener will have heard what was sent, by the clock. A client that reports otherwise is not waited for:
+    /// nothing is left to be done for it.
+    pub(crate) fn ends(&self) -> Option<MediaTime> {
+        self.anchor.map(|anchor| anchor + RATE.duration(self.sent))
+    }
+
     /// What was sent, in samples.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
@@ -226,6 +232,7 @@ mod tests {
         let left = departures(&mut playout, 1000);
         assert_eq!(left, [(0, 0), (0, 40), (0, 80), (0, 120), (0, 160), (0, 200), (40, 240), (80, 280), (120, 320)]);
         assert_eq!(playout.ran_dry(), 0);
+        assert_eq!(playout.ends(), Some(ms(330)));
         assert_eq!(playout.heard(ms(100)), 2400);
         assert_eq!(playout.heard(ms(5000)), 24 * 330);
     }

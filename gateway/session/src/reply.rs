@@ -26,6 +26,8 @@ pub(crate) struct Reply {
     /// Something of it has reached the client.
     pub(crate) shown: bool,
     pub(crate) done: Option<FinishReason>,
+    /// The client has been told that everything was made; only the listener is not done yet.
+    pub(crate) complete: bool,
     pub(crate) usage: Usage,
     pub(crate) marks: Marks,
     /// When the engine was last heard of.
@@ -95,6 +97,7 @@ impl Reply {
             playout: Playout::new(piece, timing.lead),
             shown: false,
             done: None,
+            complete: false,
             usage: Usage::default(),
             marks,
             alive: now,

@@ -245,13 +245,14 @@ pub enum ServerEvent {
     ToolCall(Vec<ToolCall>),
     /// These calls are not wanted any more.
     ToolCallCancellation(Vec<String>),
-    /// Everything of the reply has been generated. Not sent in an interrupted turn.
+    /// Everything of the reply has been generated and sent. Not sent in an interrupted turn, and after it the turn is
+    /// not interrupted any more.
     GenerationComplete,
     /// The user has paused and is expected to go on: nothing is answered yet.
     WaitingForInput,
     /// The user spoke into the reply; the client drops what it has not played.
     Interrupted,
-    /// The turn is over.
+    /// The turn is over: by the clock, its listener has heard all of it.
     TurnComplete {
         /// Why.
         reason: TurnEnd,

@@ -43,7 +43,7 @@ use crate::reply::{Marks, Reply};
 use crate::setup::{Accepted, Rules, accept};
 use crate::tools::Tools;
 use crate::transcript::InputTranscript;
-use crate::{Input, Output, Problem, ProblemCode, ServerEvent, Settings, Setup};
+use crate::{Input, Output, Problem, ProblemCode, ServerEvent, Settings, Setup, TurnEnd};
 
 /// How long the end of an interrupted turn waits for the engine to say what it cost.
 const TRUNCATE_WAIT: Duration = Duration::from_millis(500);
@@ -147,6 +147,7 @@ enum Verdict {
 
 struct Ending {
     turn: TurnId,
+    reason: TurnEnd,
     deadline: MediaTime,
     place: Place,
     text: String,
@@ -251,6 +252,7 @@ impl Session {
         let timers = [
             reply.and_then(|reply| if self.held(reply) { self.hold_ends() } else { reply.playout.due() }),
             reply.and_then(|reply| self.reply_fails(reply)),
+            reply.filter(|reply| reply.complete).and_then(|reply| reply.playout.ends()),
             self.ending.as_ref().map(|ending| ending.deadline),
             self.silence_wanted().map(|silence| self.silent_at(silence)),
         ];

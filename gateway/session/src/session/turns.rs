@@ -41,9 +41,9 @@ impl Session {
         self.begin_reply(turn, None, self.now, None);
     }
 
-    /// The reply, if the turn is the one that is running.
+    /// The reply, if the turn is the one that is running and more may come of it.
     pub(super) fn running(&mut self, turn: TurnId) -> Option<&mut Reply> {
-        self.reply.as_ref().filter(|reply| reply.turn == turn)?;
+        self.reply.as_ref().filter(|reply| reply.turn == turn && !reply.complete)?;
         // The turn before ends before anything of this one is told.
         if self.ending.is_some() {
             self.truncated(None);
@@ -196,7 +196,9 @@ impl Session {
             }
         }
         reply.playout.prune(self.now);
-        if let Some(until) = reply.playout.grant(self.now) {
+        if !reply.complete
+            && let Some(until) = reply.playout.grant(self.now)
+        {
             let audio_until = OutputSamples(until);
             self.engine(Request::Credit { session: self.id, turn: reply.turn, audio_until });
         }
@@ -214,7 +216,8 @@ impl Session {
         if let Some(reply) = self.reply.as_deref() {
             // Nobody is left who could answer the calls of a client that is done.
             if reply.drained() && (!reply.waits_for_tools() || self.phase == Phase::Finishing) {
-                self.finish_reply();
+                self.generation_complete();
+                self.finish_when_heard();
             } else if self.reply_fails(reply).is_some_and(|at| at <= self.now) {
                 self.fail_reply(ProblemCode::DeadlineExceeded, "the engine did not answer in time");
             }
@@ -225,11 +228,11 @@ impl Session {
         }
     }
 
-    /// Everything of the reply was sent.
-    fn finish_reply(&mut self) {
-        let Some(mut reply) = self.reply.take() else { return };
-        let reason = reply.done.unwrap_or(FinishReason::Stop);
-        if reason == FinishReason::ToolCalls {
+    /// Everything of the reply was sent: the last of its transcript and the word that there is no more follow at once.
+    fn generation_complete(&mut self) {
+        let Some(mut reply) = self.reply.take_if(|reply| !reply.complete) else { return };
+        reply.complete = true;
+        if reply.done == Some(FinishReason::ToolCalls) {
             self.cancel(&reply);
         }
         if self.rules.output_transcription
@@ -238,9 +241,22 @@ impl Session {
         {
             self.client(ServerEvent::OutputTranscription { text });
         }
-        if reason != FinishReason::Empty {
+        if reply.done != Some(FinishReason::Empty) {
             self.client(ServerEvent::GenerationComplete);
         }
+        self.reply = Some(reply);
+    }
+
+    /// Everything of the reply was sent; the turn is over when it was heard.
+    fn finish_when_heard(&mut self) {
+        if self.reply.as_ref().and_then(|reply| reply.playout.ends()).is_none_or(|ends| ends <= self.now) {
+            self.finish_reply();
+        }
+    }
+
+    fn finish_reply(&mut self) {
+        let Some(mut reply) = self.reply.take() else { return };
+        let reason = reply.done.unwrap_or(FinishReason::Stop);
         self.turn_complete(TurnEnd::Finished(reason), reply.usage, &reply.marks, reply.playout.ran_dry());
         if !reply.text.is_empty() {
             self.history.push(Item::text(Role::Model, std::mem::take(&mut reply.text)));
@@ -271,11 +287,20 @@ impl Session {
         if !cancelled.is_empty() {
             self.client(ServerEvent::ToolCallCancellation(cancelled));
         }
-        self.client(ServerEvent::Interrupted);
+        // A turn of which everything was made and sent is not called interrupted any more; what was not heard of the
+        // little that the client still has is forgotten all the same.
+        let reason = match reply.done.filter(|_| reply.complete) {
+            Some(reason) => TurnEnd::Finished(reason),
+            None => {
+                self.client(ServerEvent::Interrupted);
+                TurnEnd::Interrupted
+            }
+        };
         let text_until = self.cancel(&reply);
         let user_place = reply.heard.unwrap_or_else(|| self.history.reserve());
         self.ending = Some(Box::new(Ending {
             turn: reply.turn,
+            reason,
             deadline: self.now + TRUNCATE_WAIT,
             place: self.history.reserve(),
             text_until,
@@ -305,7 +330,7 @@ impl Session {
     /// The interrupted turn is over, with what the engine says of it or without.
     pub(super) fn truncated(&mut self, report: Option<(usize, Usage)>) {
         let Some(ending) = self.ending.take() else { return };
-        let Ending { place, text, text_until, marks, ran_dry, .. } = *ending;
+        let Ending { reason, place, text, text_until, marks, ran_dry, .. } = *ending;
         let (until, usage) = match report {
             // In a text conversation everything that was sent was read, whatever the engine counts.
             Some((_, usage)) if self.rules.text => (text_until, usage),
@@ -316,7 +341,7 @@ impl Session {
         if !heard.is_empty() {
             self.history.put(place, Item::text(Role::Model, heard));
         }
-        self.turn_complete(TurnEnd::Interrupted, usage, &marks, ran_dry);
+        self.turn_complete(reason, usage, &marks, ran_dry);
     }
 
     /// The reply cannot go on; the conversation can.

@@ -42,7 +42,7 @@ fn a_question_is_answered() {
         3012 > speech 1 1000..1200
         3172 > said " six."
         3172 > generation_complete
-        3172 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
+        3412 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
         "#,
     );
     assert_eq!(stage.history(), "User: What is it?\nModel: One two three. Four five six.\n");
@@ -74,7 +74,7 @@ fn a_pause_is_proposed_and_discarded_without_trace() {
         3012 > speech 2 1000..1200
         3172 > said " six."
         3172 > generation_complete
-        3172 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
+        3412 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
         "#,
     );
 }
@@ -127,7 +127,7 @@ fn a_turn_of_which_nothing_was_sent_is_taken_back() {
         4352 > speech 2 1000..1200
         4512 > said " six."
         4512 > generation_complete
-        4512 > turn_complete Finished(Stop) 9 tokens, at 512 912 1312 1312 1312
+        4752 > turn_complete Finished(Stop) 9 tokens, at 512 912 1312 1312 1312
         "#,
     );
     assert_eq!(stage.history(), "User: What is the capital?\nModel: One two three. Four five six.\n");
@@ -312,33 +312,33 @@ fn a_reply_that_may_not_be_interrupted_is_followed_by_the_next() {
         6612 > speech 1 5240..6000
         7332 > said " six."
         7332 > generation_complete
-        7332 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
-        7332 | start 2 3220..4704
-        7382 > heard "And now?" finished
-        7432 > speech 2 0..680
-        7872 > said "One"
-        7912 > speech 2 680..1240
-        8432 | credit 2 9000
-        8472 > speech 2 1240..1520
-        8712 > said " two"
-        8752 > speech 2 1520..2240
-        9432 | credit 2 10000
-        9472 > speech 2 2240..3000
-        10192 > said " three."
-        10232 > speech 2 3000..3240
-        10432 | credit 2 11000
-        10472 > speech 2 3240..4000
-        11192 > said " Four"
-        11232 > speech 2 4000..4240
-        11432 | credit 2 12000
-        11472 > speech 2 4240..5000
-        12192 > said " five"
-        12232 > speech 2 5000..5240
-        12432 | credit 2 13000
-        12472 > speech 2 5240..6000
-        13192 > said " six."
-        13192 > generation_complete
-        13192 > turn_complete Finished(Stop) 9 tokens, at 2852 2902 2952 2952 2952
+        7572 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
+        7572 | start 2 3220..4704
+        7622 > heard "And now?" finished
+        7672 > speech 2 0..680
+        8112 > said "One"
+        8152 > speech 2 680..1240
+        8672 | credit 2 9000
+        8712 > speech 2 1240..1520
+        8952 > said " two"
+        8992 > speech 2 1520..2240
+        9672 | credit 2 10000
+        9712 > speech 2 2240..3000
+        10432 > said " three."
+        10472 > speech 2 3000..3240
+        10672 | credit 2 11000
+        10712 > speech 2 3240..4000
+        11432 > said " Four"
+        11472 > speech 2 4000..4240
+        11672 | credit 2 12000
+        11712 > speech 2 4240..5000
+        12432 > said " five"
+        12472 > speech 2 5000..5240
+        12672 | credit 2 13000
+        12712 > speech 2 5240..6000
+        13432 > said " six."
+        13432 > generation_complete
+        13672 > turn_complete Finished(Stop) 9 tokens, at 3092 3142 3192 3192 3192
         "#,
     );
     assert_eq!(
@@ -388,7 +388,7 @@ fn a_client_that_stops_sending_has_stopped_speaking() {
         2340 > speech 1 1000..1200
         2500 > said " six."
         2500 > generation_complete
-        2500 > turn_complete Finished(Stop) 9 tokens, at 800 850 900 900 900
+        2740 > turn_complete Finished(Stop) 9 tokens, at 800 850 900 900 900
         "#,
     );
 }
@@ -489,9 +489,9 @@ fn a_half_close_finishes_what_is_owed() {
         1540 > speech 1 1000..1200
         1700 > said " six."
         1700 > generation_complete
-        1700 > turn_complete Finished(Stop) 9 tokens, at 0 50 100 100 100
-        1700 | close
-        1700 > close Ok(())
+        1940 > turn_complete Finished(Stop) 9 tokens, at 0 50 100 100 100
+        1940 | close
+        1940 > close Ok(())
         "#,
     );
     assert!(stage.closed);
@@ -529,7 +529,7 @@ fn a_late_engine_runs_the_listener_dry_and_is_counted() {
         4052 > speech 1 1000..1200
         4212 > said " six."
         4212 > generation_complete
-        4212 > turn_complete Finished(Stop) 9 tokens, at 512 1412 2312 2312 2312 dry 1
+        4452 > turn_complete Finished(Stop) 9 tokens, at 512 1412 2312 2312 2312 dry 1
         "#,
     );
 }
@@ -568,7 +568,7 @@ fn credit_is_renewed_as_the_listener_hears() {
         11252 | credit 1 18000
         11292 > speech 1 10240..10900
         11932 > generation_complete
-        11932 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
+        12152 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
         "#,
     );
 }

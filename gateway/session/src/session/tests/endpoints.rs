@@ -26,7 +26,7 @@ fn a_finished_sentence_is_answered_after_the_short_silence() {
         1202 > heard "What is it?" finished
         1252 > speech 1 0..200
         1252 > generation_complete
-        1252 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
+        1452 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
         "#,
     );
 }
@@ -49,7 +49,7 @@ fn a_sentence_that_goes_on_is_waited_for() {
         2930 > heard "What is it?" finished
         2980 > speech 2 0..200
         2980 > generation_complete
-        2980 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
+        3180 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
         "#,
     );
     assert_eq!(stage.history(), "User: What is it?\nModel: One.\n");
@@ -116,7 +116,7 @@ fn a_client_that_names_the_silence_gets_it_whatever_it_sounds_like() {
 
 #[test]
 fn a_pause_without_packets_is_judged_too() {
-    judged([(Some(0.9), 80)]).speak(640).pass(1_000).expect(
+    judged([(Some(0.9), 80)]).speak(640).pass(1_200).expect(
         r#"
         96 | listen 0
         96 > speech_started 0
@@ -127,7 +127,7 @@ fn a_pause_without_packets_is_judged_too() {
         1490 > heard "What is it?" finished
         1540 > speech 1 0..200
         1540 > generation_complete
-        1540 > turn_complete Finished(Stop) 9 tokens, at 800 850 900 900 900
+        1740 > turn_complete Finished(Stop) 9 tokens, at 800 850 900 900 900
         "#,
     );
 }

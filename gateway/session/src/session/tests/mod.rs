@@ -2,6 +2,7 @@
 
 mod conversations;
 mod endpoints;
+mod order;
 mod properties;
 mod requests;
 mod stage;

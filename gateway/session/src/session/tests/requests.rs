@@ -107,7 +107,7 @@ fn content_during_a_reply_follows_it_and_a_turn_cuts_it() {
         1650 > speech 2 1000..1200
         1810 > said " six."
         1810 > generation_complete
-        1810 > turn_complete Finished(Stop) 9 tokens, at - - 50 50 50
+        2050 > turn_complete Finished(Stop) 9 tokens, at - - 50 50 50
         "#,
     );
     assert_eq!(
@@ -127,12 +127,12 @@ fn text_waits_for_a_reply_that_may_not_be_interrupted() {
         0 | start 1
         50 > speech 1 0..1200
         1010 > generation_complete
-        1010 > turn_complete Finished(Stop) 9 tokens, at - - 50 50 50
-        1010 | append 1
-        1010 | start 2
-        1060 > speech 2 0..1200
-        2020 > generation_complete
-        2020 > turn_complete Finished(Stop) 9 tokens, at - - 50 50 50
+        1250 > turn_complete Finished(Stop) 9 tokens, at - - 50 50 50
+        1250 | append 1
+        1250 | start 2
+        1300 > speech 2 0..1200
+        2260 > generation_complete
+        2500 > turn_complete Finished(Stop) 9 tokens, at - - 50 50 50
         "#,
     );
 }
