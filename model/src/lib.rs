@@ -8,5 +8,6 @@ pub mod smart_turn;
 pub mod speech;
 #[cfg(test)]
 mod testing;
+pub mod tools;
 pub mod vad;
 pub mod whisper;

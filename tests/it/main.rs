@@ -5,4 +5,5 @@ mod bad_input;
 mod conversations;
 mod lifecycle;
 mod real_models;
+mod real_tools;
 mod workspace;

@@ -2,16 +2,18 @@
 //! made. It decides what is to be done next for itself; the engine decides whose turn it is.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use causerie_model_api::{
-    Cause, Content, Event, FinishReason, InputSamples, Item, Modality, OutputSamples, Request, Role, SessionConfig,
-    TurnId, Usage,
+    Cause, Event, FinishReason, InputSamples, Item, Modality, OutputSamples, Request, SessionConfig, SessionId,
+    ToolBehavior, TurnId, Usage,
 };
 
 use super::audio::AudioBuffer;
 use super::history::History;
 use super::networks::{Memory, Networks, User};
-use super::turn::{Stage, Turn, text_heard};
+use super::turn::{Stage, Turn, Written, text_heard};
+use crate::tools::{Grammar, Scanner};
 use crate::whisper::StablePrefix;
 
 /// Input that is kept at most: 120 s. An utterance is settled piecewise long before.
@@ -38,6 +40,12 @@ const MAX_CLAUSES: usize = 3;
 const NEARLY_DRY: u64 = 36_000;
 /// Tokens of a reply when the client sets no cap.
 const DEFAULT_MAX_TOKENS: u32 = 512;
+/// How often one turn may call and go on with the results.
+const MAX_PARTS: usize = 8;
+/// What the model is told of a call that it does not wait for.
+const RUNNING: &str = r#"{"status": "running, the result will come later"}"#;
+/// What the model is told of a call whose turn was interrupted.
+const CANCELLED: &str = r#"{"error": "cancelled, the user interrupted"}"#;
 
 /// How urgent a task is; the order of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,7 +101,10 @@ struct Utterance<N: Networks> {
 }
 
 pub(super) struct Conversation<N: Networks> {
+    id: SessionId,
     pub(super) config: SessionConfig,
+    /// The calls that its functions allow.
+    grammar: Option<Arc<Grammar>>,
     pub(super) memory: N::Memory,
     pub(super) turns: VecDeque<Turn<N>>,
     pub(super) out: Vec<Event>,
@@ -121,10 +132,12 @@ struct Ended {
 }
 
 impl<N: Networks> Conversation<N> {
-    pub(super) fn new(networks: &N, config: SessionConfig, items: Vec<Item>, seed: u64) -> Self {
+    pub(super) fn new(networks: &N, id: SessionId, config: SessionConfig, items: Vec<Item>, seed: u64) -> Self {
         let mut history = History::default();
         history.append(items);
         Self {
+            id,
+            grammar: grammar(&config),
             config,
             memory: networks.memory(),
             turns: VecDeque::new(),
@@ -165,7 +178,8 @@ impl<N: Networks> Conversation<N> {
                 self.begin(networks, turn, true, from.0, until.0);
             }
             Request::Start { turn, cause: Cause::History, .. } => {
-                self.push_turn(Turn::new(turn, true, None, Stage::Prefill));
+                let scanner = self.scanner();
+                self.push_turn(Turn::new(turn, true, None, Stage::Prefill, scanner));
             }
             Request::Commit { turn, .. } => self.commit(turn),
             Request::Discard { turn, .. } => self.turns.retain(|t| t.id != turn || t.committed),
@@ -175,9 +189,8 @@ impl<N: Networks> Conversation<N> {
                 }
             }
             Request::Cancel { turn, heard_until, .. } => self.cancel(turn, heard_until),
-            Request::ToolResult { call, name, value, .. } => {
-                let content = vec![Content::ToolResult { call, name, value }];
-                self.history.append(vec![Item { role: Role::Tool, content }]);
+            Request::ToolResult { call, name, value, will_continue, .. } => {
+                self.result(call, name, value, will_continue);
             }
         }
     }
@@ -207,7 +220,8 @@ impl<N: Networks> Conversation<N> {
         self.recent = (from, until);
         let (start, draft) = self.utterance.as_ref().map_or((from, &[][..]), |u| (u.settled_until, &u.draft[..]));
         let hearing = networks.hear(self.audio.range(start, until), self.config.language.as_deref(), draft);
-        self.push_turn(Turn::new(id, committed, Some((from, until)), Stage::Hearing(hearing)));
+        let scanner = self.scanner();
+        self.push_turn(Turn::new(id, committed, Some((from, until)), Stage::Hearing(hearing), scanner));
     }
 
     fn push_turn(&mut self, turn: Turn<N>) {
@@ -246,7 +260,9 @@ impl<N: Networks> Conversation<N> {
                 Modality::Text if samples > 0 => turn.text.len(),
                 _ => turn.heard_text(samples),
             };
-            self.history.reply(id, &turn.text[..text_until]);
+            self.history.truncate_reply(id, &turn.text, text_until);
+            let kept = text_until.max(turn.text_from);
+            self.leave(&turn, kept);
             (text_until, turn.usage)
         } else if let Some(ended) = self.ended.as_ref().filter(|e| e.id == id) {
             let text_until = text_heard(&ended.alignment, samples);
@@ -256,6 +272,60 @@ impl<N: Networks> Conversation<N> {
             return;
         };
         self.out.push(Event::Truncated { turn: id, text_until, usage });
+    }
+
+    fn scanner(&self) -> Scanner {
+        Scanner::new(self.grammar.clone())
+    }
+
+    /// A function has answered: a turn that waits for it goes on, or else it is part of the history.
+    fn result(&mut self, id: String, name: String, value: String, will_continue: bool) {
+        let waits = |turn: &Turn<N>| {
+            let called = turn.calls.iter().position(|called| called.call.id == id);
+            called.filter(|i| turn.committed && turn.calls[*i].behavior == ToolBehavior::Blocking)
+        };
+        let Some((index, call)) = self.turns.iter().enumerate().find_map(|(i, turn)| Some((i, waits(turn)?))) else {
+            return self.history.result(id, name, value);
+        };
+        let called = &mut self.turns[index].calls[call];
+        called.results.push(value);
+        called.answered = !will_continue;
+        self.go_on(index);
+    }
+
+    /// The last part of a turn's reply enters the history up to `until`, and its calls with what is known of them.
+    fn leave(&mut self, turn: &Turn<N>, until: usize) {
+        // What nobody was told of did not happen.
+        let calls: &[_] = if turn.committed { &turn.calls } else { &[] };
+        let made = calls.iter().map(|called| called.call.clone()).collect();
+        self.history.reply(turn.id, &turn.text[..until], turn.text_from, made);
+        for called in calls {
+            let missing = match (called.behavior, called.answered) {
+                (ToolBehavior::NonBlocking, _) => Some(RUNNING),
+                (ToolBehavior::Blocking, false) => Some(CANCELLED),
+                (ToolBehavior::Blocking, true) => None,
+            };
+            for value in called.results.iter().map(String::as_str).chain(missing) {
+                self.history.result(called.call.id.clone(), called.call.name.clone(), value.to_owned());
+            }
+        }
+    }
+
+    /// A turn that has all the results that it waits for goes on with them.
+    fn go_on(&mut self, index: usize) {
+        let ready = self.turns.get(index).is_some_and(|turn| matches!(turn.stage, Stage::Waiting) && turn.answered());
+        if !ready {
+            return;
+        }
+        let Some(mut turn) = self.turns.remove(index) else { return };
+        self.leave(&turn, turn.text.len());
+        if turn.parts + 1 == MAX_PARTS {
+            let error = format!("the model called functions {MAX_PARTS} times in one turn without an answer");
+            self.out.push(Event::Failed { turn: Some(turn.id), error, resumable: true });
+            return;
+        }
+        turn.go_on(self.scanner());
+        self.turns.insert(index, turn);
     }
 
     fn drop_old_audio(&mut self) {
@@ -385,6 +455,8 @@ impl<N: Networks> Conversation<N> {
             return Ok(());
         }
         let (user, from) = match (&turn.heard, turn.utterance) {
+            // The history has the utterance and what was said and called since.
+            _ if turn.parts > 0 => (User::Nothing, u64::MAX),
             (Some(heard), Some((from, _))) => (User::Closed(&heard.text), from),
             _ => (User::Nothing, u64::MAX),
         };
@@ -403,8 +475,9 @@ impl<N: Networks> Conversation<N> {
         let common = self.memory.common_prefix(&prompt).min(prompt.len().saturating_sub(1));
         self.memory.truncate(common);
         if let Some(turn) = self.turns.front_mut() {
-            turn.usage.prompt_text = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
-            turn.usage.cached = u32::try_from(common).unwrap_or(u32::MAX);
+            let add = |total: &mut u32, n: usize| *total = total.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+            add(&mut turn.usage.prompt_text, prompt.len());
+            add(&mut turn.usage.cached, common);
             turn.prompt = prompt;
         }
         Ok(())
@@ -414,17 +487,30 @@ impl<N: Networks> Conversation<N> {
     pub(super) fn drawn(&mut self, networks: &N, token: u32) {
         let (audio, max_tokens) = (self.speaks(), self.max_tokens());
         let Some(turn) = self.turns.front_mut() else { return };
-        if networks.ends(token) {
-            turn.end_text(audio, FinishReason::Stop);
-        } else {
+        let (session, id, tools) = (self.id.0, turn.id.0, &self.config.tools);
+        let declare = |name: &str, n: usize| {
+            let tool = tools.iter().find(|tool| tool.name == name);
+            (format!("call-{session:x}-{id}-{n}"), tool.map_or(ToolBehavior::Blocking, |tool| tool.behavior))
+        };
+        let mut end = networks.ends(token).then_some(FinishReason::Stop);
+        if end.is_none() {
             turn.reply.push(token);
             turn.usage.response_text += 1;
             let delta = networks.text(&mut turn.detokenizer, token);
-            turn.grow(delta, audio, &mut self.out);
-            if turn.reply.len() >= max_tokens {
-                turn.end_text(audio, FinishReason::MaxTokens);
-            } else {
-                turn.stage = Stage::Decode(token);
+            if turn.write(Written::Text(&delta), audio, declare, &mut self.out) {
+                end = Some(FinishReason::ToolCalls);
+            } else if turn.reply.len() >= max_tokens {
+                end = Some(FinishReason::MaxTokens);
+            }
+        }
+        match end {
+            None => turn.stage = Stage::Decode(token),
+            Some(reason) => {
+                if reason != FinishReason::ToolCalls {
+                    turn.write(Written::End, audio, declare, &mut self.out);
+                }
+                let calls = !turn.calls.is_empty();
+                turn.end_text(audio, if calls { FinishReason::ToolCalls } else { reason });
             }
         }
         self.settle_ended(0);
@@ -455,8 +541,16 @@ impl<N: Networks> Conversation<N> {
         if !turn.committed || !turn.clauses.is_empty() {
             return;
         }
+        if reason == FinishReason::ToolCalls {
+            let turn = &mut self.turns[index];
+            turn.stage = Stage::Waiting;
+            if !turn.answered() {
+                self.out.push(Event::Done { turn: turn.id, reason, usage: turn.bill() });
+            }
+            return self.go_on(index);
+        }
         let Some(turn) = self.turns.remove(index) else { return };
-        self.history.reply(turn.id, &turn.text);
+        self.leave(&turn, turn.text.len());
         self.out.push(Event::Done { turn: turn.id, reason, usage: turn.usage });
         self.ended = Some(Ended { id: turn.id, text: turn.text, alignment: turn.alignment, usage: turn.usage });
     }
@@ -465,6 +559,13 @@ impl<N: Networks> Conversation<N> {
     pub(super) fn opening_prompt(&self, networks: &N) -> Result<Vec<u32>, String> {
         networks.prompt(&self.config, self.history.items(), User::Open(""))
     }
+}
+
+fn grammar(config: &SessionConfig) -> Option<Arc<Grammar>> {
+    let schema = |text: &str| serde_json::from_str(text).unwrap_or_default();
+    let schemas: Vec<serde_json::Value> = config.tools.iter().map(|tool| schema(&tool.parameters)).collect();
+    let names = config.tools.iter().map(|tool| tool.name.as_str());
+    (!schemas.is_empty()).then(|| Grammar::new(names.zip(&schemas)))
 }
 
 fn joined(settled: &str, rest: &str) -> String {

@@ -1,6 +1,6 @@
 //! What was said, as the language model is told of it.
 
-use causerie_model_api::{Content, Item, Role, TurnId};
+use causerie_model_api::{Content, Item, Role, ToolCall, TurnId};
 
 /// Items with where they came from, so that a taken-back utterance or an interrupted reply can be corrected.
 #[derive(Default)]
@@ -12,8 +12,15 @@ pub(super) struct History {
 #[derive(Clone, Copy, PartialEq)]
 enum Origin {
     Given,
-    Utterance { from: u64 },
-    Reply(TurnId),
+    Utterance {
+        from: u64,
+    },
+    /// These bytes of the turn's text, and the calls made after them.
+    Reply {
+        turn: TurnId,
+        from: usize,
+        until: usize,
+    },
 }
 
 impl History {
@@ -41,22 +48,38 @@ impl History {
         &self.items[..keep]
     }
 
-    /// The reply of a turn.
-    pub(super) fn reply(&mut self, turn: TurnId, text: &str) {
-        if !text.trim().is_empty() {
-            self.push(Item::text(Role::Model, text.trim()), Origin::Reply(turn));
+    /// A part of a turn's reply: the bytes of its text since `from`, and the calls that were made after them.
+    pub(super) fn reply(&mut self, turn: TurnId, text: &str, from: usize, calls: Vec<ToolCall>) {
+        let content = reply_content(&text[from..], calls);
+        if !content.is_empty() {
+            self.push(Item { role: Role::Model, content }, Origin::Reply { turn, from, until: text.len() });
         }
     }
 
-    /// Keeps only the first `bytes` of a turn's reply; with none left the item goes.
-    pub(super) fn truncate_reply(&mut self, turn: TurnId, full: &str, bytes: usize) {
-        let Some(index) = self.origins.iter().rposition(|o| *o == Origin::Reply(turn)) else { return };
-        let kept = full.get(..bytes).unwrap_or(full).trim();
-        if kept.is_empty() {
-            self.items.remove(index);
-            self.origins.remove(index);
-        } else {
-            self.items[index].content = vec![Content::Text(kept.to_owned())];
+    /// The result of a call.
+    pub(super) fn result(&mut self, call: String, name: String, value: String) {
+        let content = vec![Content::ToolResult { call, name, value }];
+        self.push(Item { role: Role::Tool, content }, Origin::Given);
+    }
+
+    /// Keeps only the first `bytes` of a turn's text; an item without text and calls goes.
+    pub(super) fn truncate_reply(&mut self, of: TurnId, full: &str, bytes: usize) {
+        for index in (0..self.items.len()).rev() {
+            let Origin::Reply { turn, from, until } = self.origins[index] else { continue };
+            if turn != of || until <= bytes {
+                continue;
+            }
+            let calls = std::mem::take(&mut self.items[index].content).into_iter();
+            let calls =
+                calls.filter_map(|content| if let Content::ToolCall(call) = content { Some(call) } else { None });
+            let content = reply_content(full.get(from..bytes.max(from)).unwrap_or_default(), calls.collect());
+            if content.is_empty() {
+                self.items.remove(index);
+                self.origins.remove(index);
+            } else {
+                self.items[index].content = content;
+                self.origins[index] = Origin::Reply { turn, from, until: bytes.max(from) };
+            }
         }
     }
 
@@ -93,6 +116,11 @@ impl History {
     }
 }
 
+fn reply_content(text: &str, calls: Vec<ToolCall>) -> Vec<Content> {
+    let text = Some(text.trim()).filter(|text| !text.is_empty()).map(|text| Content::Text(text.to_owned()));
+    text.into_iter().chain(calls.into_iter().map(Content::ToolCall)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,7 +139,7 @@ mod tests {
     fn an_utterance_that_goes_on_replaces_its_beginning() {
         let mut h = History::default();
         h.heard(0, "hello");
-        h.reply(TurnId(1), "hi");
+        h.reply(TurnId(1), "hi", 0, Vec::new());
         h.heard(100, "what is");
         assert_eq!(h.before(100).len(), 2);
         h.heard(100, "what is the time");
@@ -122,7 +150,7 @@ mod tests {
     fn a_reply_keeps_what_was_heard() {
         let mut h = History::default();
         h.heard(0, "tell me");
-        h.reply(TurnId(1), "once upon a time");
+        h.reply(TurnId(1), "once upon a time", 0, Vec::new());
         h.truncate_reply(TurnId(1), "once upon a time", 10);
         assert_eq!(texts(&h), ["tell me", "once upon"]);
         h.truncate_reply(TurnId(1), "once upon a time", 0);
@@ -132,11 +160,30 @@ mod tests {
     }
 
     #[test]
+    fn calls_stay_when_the_words_around_them_were_not_heard() {
+        let mut h = History::default();
+        let call = ToolCall { id: "1".into(), name: "f".into(), arguments: "{}".into() };
+        h.reply(TurnId(1), "let me look. ", 0, vec![call.clone()]);
+        h.result("1".into(), "f".into(), "7".into());
+        h.reply(TurnId(1), "let me look. it is seven", 13, Vec::new());
+        let mut half = vec![h.items()[0].clone(), h.items()[1].clone(), Item::text(Role::Model, "it is")];
+        h.truncate_reply(TurnId(1), "let me look. it is seven", 18);
+        assert_eq!(h.items(), half);
+        h.truncate_reply(TurnId(1), "let me look. it is seven", 6);
+        half.truncate(2);
+        half[0].content = vec![Content::Text("let me".into()), Content::ToolCall(call.clone())];
+        assert_eq!(h.items(), half);
+        h.truncate_reply(TurnId(1), "let me look. it is seven", 0);
+        half[0].content.remove(0);
+        assert_eq!(h.items(), half);
+    }
+
+    #[test]
     fn the_older_half_goes_by_whole_turns() {
         let mut h = History::default();
         for i in 0..3 {
             h.heard(i * 10, "q");
-            h.reply(TurnId(i), "a");
+            h.reply(TurnId(i), "a", 0, Vec::new());
         }
         assert!(h.forget_older_half());
         assert_eq!(texts(&h), ["q", "a"]);

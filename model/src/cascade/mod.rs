@@ -179,6 +179,7 @@ impl<N: Networks> Cascade<N> {
                     sampling: &conversation.config.sampling,
                     seed: conversation.seed ^ turn.id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
                     reply: &turn.reply,
+                    constraint: turn.scanner.constraint().map(|a| (a, self.networks.pending(&turn.detokenizer))),
                 });
                 Some(Chunk { memory, tokens, draw })
             })
@@ -220,7 +221,7 @@ impl<N: Networks> Engine for Cascade<N> {
                     return Err(Busy);
                 }
                 let seed = config.sampling.seed.unwrap_or(session.0);
-                let conversation = Conversation::new(&self.networks, *config, history, seed);
+                let conversation = Conversation::new(&self.networks, session, *config, history, seed);
                 self.open(session, conversation);
             }
             Request::Close { .. } => {

@@ -3,6 +3,8 @@
 
 use causerie_model_api::{Capabilities, Item, Sampling, SessionConfig};
 
+use crate::tools::Acceptor;
+
 /// A recogniser, a language model and a voice.
 pub(super) trait Networks: Send {
     /// A transcription in progress.
@@ -31,6 +33,8 @@ pub(super) trait Networks: Send {
     fn ends(&self, token: u32) -> bool;
     /// The text that `token` adds.
     fn text(&self, detokenizer: &mut Self::Detokenizer, token: u32) -> String;
+    /// The bytes that the detokenizer holds back.
+    fn pending<'d>(&self, detokenizer: &'d Self::Detokenizer) -> &'d [u8];
 
     /// Speaks one clause: appends samples at 24 kHz to `out`.
     fn speak(&mut self, clause: &str, config: &SessionConfig, out: &mut Vec<f32>) -> Result<Spoken, String>;
@@ -92,4 +96,6 @@ pub(super) struct Draw<'a> {
     pub(super) seed: u64,
     /// Tokens of the reply so far.
     pub(super) reply: &'a [u32],
+    /// What the text may go on with, and the bytes of it that the detokenizer holds back.
+    pub(super) constraint: Option<(&'a Acceptor, &'a [u8])>,
 }

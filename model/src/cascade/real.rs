@@ -11,6 +11,7 @@ use super::networks::{Chunk, Heard, Memory, Networks, Spoken, User};
 use super::{Cascade, Limits};
 use crate::lm::{self, End, KvCache, Lm, LmError, Message, Segment};
 use crate::speech::{Speech, SpeechError};
+use crate::tools::Acceptor;
 use crate::whisper::{self, Progress, Whisper, WhisperError};
 
 /// What to load and how much room to give it.
@@ -115,7 +116,7 @@ fn capabilities(options: &Options, lm_path: &Path, whisper: &Whisper, lm: &Lm, s
         video_in: false,
         audio_out: true,
         thinking: false,
-        tools: false,
+        tools: true,
         languages_in: whisper.languages().iter().map(|l| (*l).to_owned()).collect(),
         languages_out,
         voices,
@@ -196,7 +197,14 @@ impl Networks for Real {
                 let params = params(draw.sampling);
                 let context = sample::Context { seen: draw.reply, reply: draw.reply };
                 let logits = self.scratch.logits(index);
-                sample::sample(&mut self.sampler, logits, &params, context, draw.seed, draw.reply.len() as u64)
+                let position = draw.reply.len() as u64;
+                match draw.constraint {
+                    None => sample::sample(&mut self.sampler, logits, &params, context, draw.seed, position),
+                    Some((acceptor, pending)) => {
+                        let fits = |token| fits(self.lm.tokenizer(), acceptor, pending, token);
+                        constrained(&mut self.sampler, logits, &params, (draw.seed, position), fits)
+                    }
+                }
             }));
         }
         drawn
@@ -210,12 +218,56 @@ impl Networks for Real {
         detokenizer.push(self.lm.tokenizer(), token)
     }
 
+    fn pending<'d>(&self, detokenizer: &'d lm::Decoder) -> &'d [u8] {
+        detokenizer.pending()
+    }
+
     fn speak(&mut self, clause: &str, config: &SessionConfig, out: &mut Vec<f32>) -> Result<Spoken, String> {
         self.speech
             .synthesize(clause, &config.voice, config.speaking_rate, out)
             .map(|spoken| Spoken { words: spoken.words })
             .map_err(|error| error.to_string())
     }
+}
+
+/// Whether `token` goes on with what `acceptor` has read and `pending`.
+fn fits(tokenizer: &lm::Tokenizer, acceptor: &Acceptor, pending: &[u8], token: u32) -> bool {
+    match (tokenizer.bytes(token), pending) {
+        ([], _) => false,
+        (bytes, []) => acceptor.accepts(bytes),
+        (bytes, pending) => acceptor.accepts(&[pending, bytes].concat()),
+    }
+}
+
+/// Draws among the tokens that fit: what is drawn and does not is struck out and drawn again, which gives the same odds as
+/// a mask over the vocabulary without looking at all of it. JSON repeats itself by nature, so nothing is penalised.
+fn constrained(
+    scratch: &mut sample::Scratch,
+    logits: &mut [f32],
+    params: &sample::Params,
+    (seed, position): (u64, u64),
+    fits: impl Fn(u32) -> bool,
+) -> u32 {
+    /// Draws before the whole vocabulary is looked at.
+    const MAX_DRAWS: u64 = 24;
+    let params = sample::Params { repetition: 1.0, presence: 0.0, frequency: 0.0, ..*params };
+    let mut draw = |logits: &mut [f32], again: u64| {
+        let seed = seed ^ again.wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        sample::sample(scratch, logits, &params, sample::Context::default(), seed, position)
+    };
+    for again in 0..MAX_DRAWS {
+        let token = draw(logits, again);
+        if fits(token) {
+            return token;
+        }
+        logits[token as usize] = f32::NEG_INFINITY;
+    }
+    for (token, logit) in (0..).zip(logits.iter_mut()) {
+        if *logit > f32::NEG_INFINITY && !fits(token) {
+            *logit = f32::NEG_INFINITY;
+        }
+    }
+    draw(logits, MAX_DRAWS)
 }
 
 /// A little against loops: greedy decoding of a small model repeats itself now and then.
@@ -235,6 +287,9 @@ fn params(sampling: &Sampling) -> sample::Params {
     }
 }
 
+/// Follows every result. Without it the default model writes its call once more instead of an answer.
+const AFTER_RESULT: &str = "\nAnswer the question in words.";
+
 /// An item as chat templates know it.
 fn message(item: &Item) -> Message {
     let role = match item.role {
@@ -252,6 +307,7 @@ fn message(item: &Item) -> Message {
             }
             Content::ToolResult { call, name, value } => {
                 message.content.push_str(value);
+                message.content.push_str(AFTER_RESULT);
                 message.name = Some(name.clone());
                 message.tool_call_id = Some(call.clone());
             }

@@ -2,7 +2,8 @@
 //! hash of the whole prompt, and what is said is as long as its text.
 
 use causerie_model_api::{
-    Cause, Content, FinishReason, InputSamples, Item, OutputSamples, Role, SessionConfig, TurnId,
+    Cause, Content, FinishReason, InputSamples, Item, OutputSamples, Role, Scheduling, SessionConfig, ToolBehavior,
+    ToolDeclaration, TurnId,
 };
 use proptest::prelude::*;
 
@@ -10,6 +11,7 @@ use super::networks::{Heard, Spoken, User};
 use super::*;
 
 const END: u32 = 0;
+const CALL: u32 = 5_000;
 
 #[derive(Default)]
 struct Toy {
@@ -58,10 +60,16 @@ impl Networks for Toy {
         Tokens::default()
     }
     fn prompt(&self, config: &SessionConfig, history: &[Item], user: User<'_>) -> Result<Vec<u32>, String> {
-        let mut text = format!("<{}>", config.system_instruction);
+        let names: Vec<&str> = config.tools.iter().map(|tool| tool.name.as_str()).collect();
+        let mut text = format!("<{}|{}>", config.system_instruction, names.join(","));
         for item in history {
-            let Content::Text(t) = &item.content[0] else { continue };
-            text += &format!("[{:?}:{t}]", item.role);
+            for content in &item.content {
+                text += &match content {
+                    Content::Text(t) => format!("[{:?}:{t}]", item.role),
+                    Content::ToolCall(call) => format!("[Call:{} {}]", call.name, call.arguments),
+                    Content::ToolResult { name, value, .. } => format!("[Result:{name} {value}]"),
+                };
+            }
         }
         match user {
             User::Nothing => text += "[Model:",
@@ -79,6 +87,11 @@ impl Networks for Toy {
                 self.ran += c.tokens.len();
                 let draw = c.draw.as_ref()?;
                 let n = draw.reply.len();
+                let prompt: String = c.memory.0.iter().filter_map(|t| char::from_u32(*t)).collect();
+                // It calls the function that it has, once for each thing that is said to it.
+                if prompt.contains("|f>") && n == 2 && prompt.rfind("[Result:") <= prompt.rfind("[User:") {
+                    return Some(CALL);
+                }
                 Some(if n == 9 { END } else { 1 + hash(&c.memory.0) % 997 + if n % 4 == 3 { 1000 } else { 0 } })
             })
             .collect()
@@ -87,7 +100,16 @@ impl Networks for Toy {
         token == END
     }
     fn text(&self, (): &mut (), token: u32) -> String {
-        if token > 1000 { format!(" Word{token}.") } else { format!(" Word{token}") }
+        if token == CALL {
+            "\n{\"name\": \"f\", \"arguments\": {}}\n".into()
+        } else if token > 1000 {
+            format!(" Word{token}.")
+        } else {
+            format!(" Word{token}")
+        }
+    }
+    fn pending<'d>(&self, (): &'d ()) -> &'d [u8] {
+        &[]
     }
     fn speak(&mut self, clause: &str, _: &SessionConfig, out: &mut Vec<f32>) -> Result<Spoken, String> {
         let n = clause.len() * 12_000;
@@ -103,6 +125,82 @@ fn engine() -> Cascade<Toy> {
     let mut e = Cascade::new(Toy::default(), LIMITS);
     open(&mut e, S, "be brief");
     e
+}
+
+fn engine_with(behavior: ToolBehavior) -> Cascade<Toy> {
+    let mut e = Cascade::new(Toy::default(), LIMITS);
+    let (name, parameters) = ("f".to_owned(), r#"{"type": "object", "properties": {}}"#.to_owned());
+    let tools = vec![ToolDeclaration { name, description: String::new(), parameters, behavior }];
+    let config = Box::new(SessionConfig { tools, ..SessionConfig::default() });
+    e.submit(Request::Open { session: S, config, history: Vec::new() }).unwrap();
+    e
+}
+
+fn answer(e: &mut Cascade<Toy>, events: &[Event], value: &str) {
+    for event in events {
+        let Event::ToolCall { call, .. } = event else { continue };
+        let (call, name, value) = (call.id.clone(), call.name.clone(), value.to_owned());
+        let scheduling = Scheduling::default();
+        e.submit(Request::ToolResult { session: S, call, name, value, scheduling, will_continue: false }).unwrap();
+    }
+}
+
+fn history_of(e: &Cascade<Toy>) -> String {
+    e.sessions[&S].opening_prompt(&e.networks).unwrap().into_iter().filter_map(char::from_u32).collect()
+}
+
+#[test]
+fn a_turn_waits_for_its_call_and_goes_on_with_the_result() {
+    let mut e = engine_with(ToolBehavior::Blocking);
+    audio(&mut e, 0, 0.5, 16_000);
+    e.submit(start(1, 0, 16_000)).unwrap();
+    let mut events = settle(&mut e);
+    let Some(Event::Done { reason: FinishReason::ToolCalls, .. }) = events.last() else { panic!("{events:?}") };
+    let calls: Vec<_> = events.iter().filter(|e| matches!(e, Event::ToolCall { .. })).collect();
+    assert!(matches!(calls[..], [Event::ToolCall { call, .. }] if call.name == "f" && call.arguments == "{}"));
+    assert_eq!(settle(&mut e), [], "it waits");
+    answer(&mut e, &events.clone(), "7");
+    events.extend(settle(&mut e));
+    let Some(Event::Done { reason: FinishReason::Stop, .. }) = events.last() else { panic!("{events:?}") };
+    let text = said(&events, 1);
+    assert!(!text.contains(['{', '}']) && text.matches("Word").count() == 2 + 9, "{text}");
+    let (first, rest) = text.split_at(text.match_indices(" Word").nth(2).unwrap().0);
+    let (first, rest) = (first.trim(), rest.trim());
+    let want = format!("[Model:{first}][Call:f {{}}][Result:f 7][Model:{rest}]");
+    assert!(history_of(&e).contains(&want), "{} has not {want}", history_of(&e));
+    let covered = events
+        .iter()
+        .rev()
+        .find_map(|e| if let Event::Audio { text_until, .. } = e { Some(*text_until) } else { None });
+    assert_eq!(covered, Some(text.len()));
+    let spoken: usize = events.iter().map(|e| if let Event::Audio { pcm, .. } = e { pcm.len() } else { 0 }).sum();
+    assert!(spoken > 0 && spoken <= text.len() * 12_000);
+}
+
+#[test]
+fn a_turn_does_not_wait_for_a_call_that_does_not_block() {
+    let mut e = engine_with(ToolBehavior::NonBlocking);
+    audio(&mut e, 0, 0.5, 16_000);
+    e.submit(start(1, 0, 16_000)).unwrap();
+    let events = settle(&mut e);
+    let Some(Event::Done { reason: FinishReason::Stop, .. }) = events.last() else { panic!("{events:?}") };
+    assert_eq!(events.iter().filter(|e| matches!(e, Event::ToolCall { .. })).count(), 1);
+    assert!(history_of(&e).contains("[Call:f {}][Result:f {\"status\""), "{}", history_of(&e));
+    answer(&mut e, &events, "7");
+    assert!(history_of(&e).ends_with("[Result:f 7][User:"), "{}", history_of(&e));
+}
+
+#[test]
+fn an_interrupted_call_is_remembered_as_cancelled() {
+    let mut e = engine_with(ToolBehavior::Blocking);
+    audio(&mut e, 0, 0.5, 16_000);
+    e.submit(start(1, 0, 16_000)).unwrap();
+    let events = settle(&mut e);
+    e.submit(Request::Cancel { session: S, turn: TurnId(1), heard_until: OutputSamples(0) }).unwrap();
+    assert!(matches!(settle(&mut e)[..], [Event::Truncated { text_until: 0, .. }]));
+    assert!(history_of(&e).contains("][Call:f {}][Result:f {\"error\": \"cancelled"), "{}", history_of(&e));
+    answer(&mut e, &events, "late");
+    assert_eq!(settle(&mut e), []);
 }
 
 fn open(e: &mut Cascade<Toy>, session: SessionId, instruction: &str) {
@@ -353,7 +451,15 @@ proptest! {
     fn speculation_leaves_no_trace(
         tries in prop::collection::vec((1u64..6, any::<bool>(), 0usize..40), 0..5),
         second in 1u64..6,
+        tools in any::<bool>(),
     ) {
+        let engine = || if tools { engine_with(ToolBehavior::Blocking) } else { engine() };
+        let settle = |e: &mut Cascade<Toy>| {
+            let mut events = settle(e);
+            answer(e, &events.clone(), "7");
+            events.extend(settle(e));
+            events
+        };
         let plain = {
             let mut e = engine();
             audio(&mut e, 0, 0.5, 32_000);
@@ -383,6 +489,7 @@ proptest! {
         let (from, until) = (InputSamples(0), InputSamples(32_000));
         e.submit(Request::Propose { session: S, turn: TurnId(100), from, until }).unwrap();
         e.step(&mut |_, event| events.push(event));
+        prop_assert!(events.iter().all(|e| matches!(e, Event::Partial { .. } | Event::Opened)), "{:?}", events);
         e.submit(Request::Commit { session: S, turn: TurnId(100) }).unwrap();
         events.extend(settle(&mut e));
         audio(&mut e, 32_000, 0.5, 16_000 * second as usize);
@@ -401,6 +508,7 @@ proptest! {
                 })
                 .collect()
         };
+        prop_assert_eq!(events.iter().any(|e| matches!(e, Event::ToolCall { .. })), tools);
         prop_assert_eq!(words(&events), words(&plain));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use causerie_model_api::{CREDIT_AHEAD, Event, FinishReason, TurnId, Usage};
+use causerie_model_api::{CREDIT_AHEAD, Event, FinishReason, ToolBehavior, ToolCall, TurnId, Usage};
 
 use super::networks::{Heard, Networks};
 use crate::speech::clauses::{Clause, Splitter};
+use crate::tools::{Piece, Scanner};
 
 /// Audio tokens are counted at this many input samples each (40 ms).
 const INPUT_SAMPLES_PER_TOKEN: u64 = 640;
@@ -22,6 +23,23 @@ pub(super) enum Stage<N: Networks> {
     Decode(u32),
     /// All text is there.
     Spoken(FinishReason),
+    /// Its calls are being run.
+    Waiting,
+}
+
+/// Calls of one part of a turn. A model that makes more has lost its way.
+const MAX_CALLS: usize = 16;
+
+/// What the model is told of a call that cannot be made. It goes on with that, and nobody else hears of it.
+const WRONG: &str = r#"{"error": "no function has this name and these arguments; answer in words yourself"}"#;
+
+/// A call that a turn has made.
+pub(super) struct Called {
+    pub(super) call: ToolCall,
+    pub(super) behavior: ToolBehavior,
+    /// What came back so far, and whether that is all.
+    pub(super) results: Vec<String>,
+    pub(super) answered: bool,
 }
 
 /// A reply being made.
@@ -38,7 +56,20 @@ pub(super) struct Turn<N: Networks> {
     /// Tokens drawn so far.
     pub(super) reply: Vec<u32>,
     pub(super) detokenizer: N::Detokenizer,
+    /// What is said; calls are not part of it.
     pub(super) text: String,
+    /// Parts calls from what is said.
+    pub(super) scanner: Scanner,
+    /// The calls of this part.
+    pub(super) calls: Vec<Called>,
+    /// Calls made in parts before.
+    pub(super) called_before: usize,
+    /// A part ends with calls and the next begins with their results: how many ended, and where this one begins in the
+    /// text.
+    pub(super) parts: usize,
+    pub(super) text_from: usize,
+    /// Speech that was billed.
+    audio_from: u64,
     splitter: Splitter,
     pub(super) clauses: VecDeque<Clause>,
     /// Samples spoken so far.
@@ -52,7 +83,13 @@ pub(super) struct Turn<N: Networks> {
 }
 
 impl<N: Networks> Turn<N> {
-    pub(super) fn new(id: TurnId, committed: bool, utterance: Option<(u64, u64)>, stage: Stage<N>) -> Self {
+    pub(super) fn new(
+        id: TurnId,
+        committed: bool,
+        utterance: Option<(u64, u64)>,
+        stage: Stage<N>,
+        scanner: Scanner,
+    ) -> Self {
         let heard_samples = utterance.map_or(0, |(from, until)| until.saturating_sub(from));
         Self {
             id,
@@ -64,6 +101,12 @@ impl<N: Networks> Turn<N> {
             reply: Vec::new(),
             detokenizer: N::Detokenizer::default(),
             text: String::new(),
+            scanner,
+            calls: Vec::new(),
+            called_before: 0,
+            parts: 0,
+            text_from: 0,
+            audio_from: 0,
             splitter: Splitter::default(),
             clauses: VecDeque::new(),
             audio_until: 0,
@@ -97,22 +140,101 @@ impl<N: Networks> Turn<N> {
         out.append(&mut self.withheld);
     }
 
-    /// Takes a piece of text that was drawn, and cuts off the clauses that it completes.
-    pub(super) fn grow(&mut self, delta: String, audio: bool, out: &mut Vec<Event>) {
+    /// Takes a piece of text that was drawn; a call becomes a [`ToolCall`] with what `declare` says of it. Returns
+    /// whether the part is over: nothing is said between a call and its result.
+    pub(super) fn write(
+        &mut self,
+        delta: Written<'_>,
+        audio: bool,
+        declare: impl Fn(&str, usize) -> (String, ToolBehavior),
+        out: &mut Vec<Event>,
+    ) -> bool {
+        let mut pieces = Vec::new();
+        match delta {
+            Written::Text(delta) => self.scanner.push(delta, &mut pieces),
+            Written::End => self.scanner.finish(&mut pieces),
+        }
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) if self.calls.is_empty() => self.grow(text, audio, out),
+                Piece::Text(text) if text.trim().is_empty() => {}
+                Piece::Text(_) => return true,
+                Piece::Call { name, arguments } => {
+                    let (id, behavior) = declare(&name, self.called_before + self.calls.len());
+                    let call = ToolCall { id, name, arguments };
+                    self.emit(Event::ToolCall { turn: self.id, call: call.clone() }, out);
+                    self.calls.push(Called { call, behavior, results: Vec::new(), answered: false });
+                }
+                Piece::Wrong { name, arguments } => {
+                    let (id, _) = declare(&name, self.called_before + self.calls.len());
+                    let (call, behavior) = (ToolCall { id, name, arguments }, ToolBehavior::Blocking);
+                    self.calls.push(Called { call, behavior, results: vec![WRONG.into()], answered: true });
+                }
+            }
+            if self.calls.len() >= MAX_CALLS {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// What was used since it was asked last.
+    pub(super) fn bill(&mut self) -> Usage {
+        self.audio_from = self.audio_until;
+        std::mem::take(&mut self.usage)
+    }
+
+    /// Whether all that the turn waits for is there.
+    pub(super) fn answered(&self) -> bool {
+        self.calls.iter().all(|called| called.answered || called.behavior == ToolBehavior::NonBlocking)
+    }
+
+    /// The next part begins: the prompt is made anew, from a history with the calls and their results.
+    pub(super) fn go_on(&mut self, scanner: Scanner) {
+        self.called_before += self.calls.len();
+        self.calls.clear();
+        self.parts += 1;
+        self.text_from = self.text.len();
+        self.scanner = scanner;
+        self.detokenizer = N::Detokenizer::default();
+        self.prompt.clear();
+        self.reply.clear();
+        self.stage = Stage::Prefill;
+    }
+
+    /// Takes text for the listener, and cuts off the clauses that it completes.
+    fn grow(&mut self, mut delta: String, audio: bool, out: &mut Vec<Event>) {
         if delta.is_empty() {
             return;
         }
+        let blank = |text: &str| text.ends_with(char::is_whitespace);
+        if self.parts > 0 && self.text.len() == self.text_from && !self.text.is_empty() && !blank(&self.text) {
+            // The words before a call and those after it are one reply.
+            delta.insert(0, ' ');
+        }
         self.text.push_str(&delta);
         if audio {
-            self.clauses.extend(self.splitter.push(&delta));
+            let clauses = self.splitter.push(&delta);
+            self.add_clauses(clauses);
         }
         self.emit(Event::Text { turn: self.id, delta }, out);
+    }
+
+    /// The splitter counts from the beginning of the part.
+    fn add_clauses(&mut self, clauses: Vec<Clause>) {
+        let from = self.text_from;
+        self.clauses.extend(
+            clauses
+                .into_iter()
+                .map(|clause| Clause { range: clause.range.start + from..clause.range.end + from, ..clause }),
+        );
     }
 
     /// No more text will come.
     pub(super) fn end_text(&mut self, audio: bool, reason: FinishReason) {
         if audio {
-            self.clauses.extend(self.splitter.flush());
+            let clauses = self.splitter.flush();
+            self.add_clauses(clauses);
         }
         self.stage = Stage::Spoken(reason);
     }
@@ -144,7 +266,9 @@ impl<N: Networks> Turn<N> {
         let start = causerie_model_api::OutputSamples(self.audio_until);
         self.audio_until += pcm.len() as u64;
         self.alignment.push((self.audio_until, text_until));
-        self.usage.response_audio = u32::try_from(self.audio_until / OUTPUT_SAMPLES_PER_TOKEN).unwrap_or(u32::MAX);
+        let tokens = |until: u64| until / OUTPUT_SAMPLES_PER_TOKEN;
+        let spoken = tokens(self.audio_until) - tokens(self.audio_from);
+        self.usage.response_audio = u32::try_from(spoken).unwrap_or(u32::MAX);
         self.emit(Event::Audio { turn: self.id, start, pcm: pcm.to_vec(), text_until }, out);
     }
 
@@ -152,6 +276,14 @@ impl<N: Networks> Turn<N> {
     pub(super) fn heard_text(&self, samples: u64) -> usize {
         text_heard(&self.alignment, samples)
     }
+}
+
+/// What [`Turn::write`] takes.
+pub(super) enum Written<'a> {
+    /// A piece of text.
+    Text(&'a str),
+    /// There will be no more.
+    End,
 }
 
 /// The last text position whose speech ended at or before `samples`.

@@ -76,6 +76,7 @@ pub enum End {
 /// A chat template.
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    tools: bool,
     bos: String,
     eos: String,
 }
@@ -100,7 +101,56 @@ impl ChatTemplate {
         // A template is somebody else's program: a loop that does not end ends here.
         environment.set_fuel(Some(10_000_000));
         environment.add_template_owned(NAME, source.unwrap_or(CHATML).to_owned())?;
-        Ok(Self { environment, bos, eos })
+        let mut template = Self { environment, tools: true, bos, eos };
+        template.tools = template.shows_tools();
+        Ok(template)
+    }
+
+    /// Whether the template writes the tools that it is given.
+    fn shows_tools(&self) -> bool {
+        const PROBE: &str = "probe_of_tools";
+        let tool = serde_json::json!({
+            "type": "function",
+            "function": { "name": PROBE, "description": "", "parameters": { "type": "object", "properties": {} } },
+        });
+        let messages = [Message::text("system", "s"), Message::text("user", "u")];
+        self.render(&messages, &[tool], End::Reply).is_ok_and(|text| text.contains(PROBE))
+    }
+
+    /// A conversation with tools for a template that knows none: the functions are described in the instruction, in the
+    /// form that most models of today were trained on (that of Hermes), and calls and results are text.
+    fn without_tools(messages: &[Message], tools: &[serde_json::Value]) -> Vec<Message> {
+        let mut plain: Vec<Message> = Vec::with_capacity(messages.len() + 1);
+        for message in messages {
+            let mut content = message.content.clone();
+            for call in &message.tool_calls {
+                let call = serde_json::json!({"name": call.function.name, "arguments": call.function.arguments});
+                content.push_str(&format!("\n<tool_call>\n{call}\n</tool_call>"));
+            }
+            let role = if message.role == "tool" { "user" } else { &message.role };
+            if message.role == "tool" {
+                content = format!("<tool_response>\n{content}\n</tool_response>");
+            }
+            match plain.last_mut() {
+                // Templates of this kind insist that speakers take turns.
+                Some(last) if message.role == "tool" && last.role == "user" => last.content += &format!("\n{content}"),
+                _ => plain.push(Message::text(role, content.trim_start())),
+            }
+        }
+        if !tools.is_empty() {
+            let list: Vec<String> = tools.iter().map(serde_json::Value::to_string).collect();
+            let instruction = format!(
+                "You may call functions. They are described in <tools></tools>:\n<tools>\n{}\n</tools>\nTo call one, \
+                 answer with JSON in tags and nothing else:\n<tool_call>\n{{\"name\": \"function\", \"arguments\": \
+                 {{}}}}\n</tool_call>",
+                list.join("\n")
+            );
+            match plain.first_mut().filter(|first| first.role == "system") {
+                Some(system) => system.content += &format!("\n\n{instruction}"),
+                None => plain.insert(0, Message::text("system", instruction)),
+            }
+        }
+        plain
     }
 
     /// The prompt for a conversation. `tools` are function declarations as JSON schemas, of the form
@@ -109,6 +159,10 @@ impl ChatTemplate {
     /// # Errors
     /// If the template refuses the conversation, or fails.
     pub fn render(&self, messages: &[Message], tools: &[serde_json::Value], end: End) -> Result<String, Error> {
+        let uses_tools = !tools.is_empty() || messages.iter().any(|m| m.role == "tool" || !m.tool_calls.is_empty());
+        if uses_tools && !self.tools {
+            return self.render(&Self::without_tools(messages, tools), &[], end);
+        }
         let template = self.environment.get_template(NAME)?;
         let tools = if tools.is_empty() { Value::UNDEFINED } else { Value::from(Serde(tools)) };
         let render = |messages: &[Message], reply: bool| {

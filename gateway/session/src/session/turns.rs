@@ -76,8 +76,10 @@ impl Session {
                 }
             }
             Event::Done { turn, reason, usage } => {
+                // A client may answer a call before the words before it have been spoken.
+                let goes_on = reason == FinishReason::ToolCalls && !self.tools.open_in(turn);
                 if let Some(reply) = self.running(turn) {
-                    reply.done = Some(reason);
+                    reply.done = Some(reason).filter(|_| !goes_on);
                     add(&mut reply.usage, &usage);
                 }
             }

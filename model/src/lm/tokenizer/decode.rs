@@ -41,6 +41,11 @@ impl Decoder {
         text
     }
 
+    /// The bytes that are held back.
+    pub fn pending(&self) -> &[u8] {
+        &self.pending
+    }
+
     /// What is left at the end: nothing, or the mark of a character that was never completed.
     pub fn flush(&mut self) -> String {
         let rest = String::from_utf8_lossy(&self.pending).into_owned();
