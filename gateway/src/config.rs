@@ -11,6 +11,7 @@
 //! drain_seconds = 10
 //! setup_timeout_seconds = 30
 //! smart_turn = true            # wait longer after a sentence that does not sound finished
+//! echo_gate = true             # what the microphone hears of the agent's own voice is not speech
 //!
 //! [timing]                     # milliseconds
 //! start_confirm = 96
@@ -82,6 +83,9 @@ pub struct Config {
     pub setup_timeout_seconds: u32,
     /// Whether pauses are judged by their sound. A server without waits for [`Timing::hangover`] alone.
     pub smart_turn: bool,
+    /// Whether the agent's own voice in the input is told from its user's. To be turned off where every client has an
+    /// echo canceller and quiet speech into a reply matters.
+    pub echo_gate: bool,
     /// When things happen in a conversation.
     pub timing: TimingConfig,
     /// The cascade engine.
@@ -100,6 +104,7 @@ impl Default for Config {
             drain_seconds: 10,
             setup_timeout_seconds: 30,
             smart_turn: true,
+            echo_gate: true,
             timing: TimingConfig::default(),
             cascade: CascadeConfig::default(),
         }

@@ -22,8 +22,9 @@ use causerie_units::{MediaTime, SampleRate};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::echo::EchoGate;
 use crate::engine_host::{Connection, Delivery, EngineHandle, unavailable};
-use crate::media::{Ear, Heard, Media, Mouth, Spoken};
+use crate::media::{Ear, Heard, Media, Mouth, Spoken, Window};
 use crate::recent::Recent;
 
 /// Messages that may wait on the way in. Transports make their channel with it.
@@ -39,6 +40,9 @@ const MAX_UNSENT: usize = OUTBOUND_CAPACITY;
 /// How long the windows after a pause wait for the verdict about it: as long as the session could wait at the pace of
 /// speech. A verdict that takes longer is taken when it comes.
 const JUDGE_WAIT: Duration = Duration::from_millis(300);
+
+/// Windows from this probability on are somebody's voice, perhaps ours: what keeps speech going at the lower threshold.
+const VOICED: f32 = 0.35;
 
 /// How far input audio may run ahead of real time before reading pauses.
 const MAX_AHEAD: Duration = Duration::from_secs(60);
@@ -92,6 +96,8 @@ pub struct Conversation {
     pub settings: Settings,
     /// How speech is encoded for the client.
     pub output: OutputFormat,
+    /// Whether the client may hear the agent through open speakers (the head of `echo.rs`).
+    pub echo_gate: bool,
 }
 
 /// How a conversation ended without a problem.
@@ -118,7 +124,7 @@ pub async fn converse(
     outbound: mpsc::Sender<Outbound>,
 ) -> Result<Ended, Problem> {
     let capabilities = engine.capabilities()?;
-    let Conversation { setup, mut settings, output } = conversation;
+    let Conversation { setup, mut settings, output, echo_gate } = conversation;
     let detect = !setup.detection.disabled;
     let recent = media.judged_span().filter(|_| detect && settings.timing.judge_after.is_some()).map(Recent::new);
     if recent.is_none() {
@@ -148,6 +154,7 @@ pub async fn converse(
         heard: VecDeque::new(),
         recent,
         judging: None,
+        echo: (detect && echo_gate).then(EchoGate::new),
         received: Duration::ZERO,
         speaking: false,
         video_refused: false,
@@ -216,6 +223,8 @@ struct Task {
     /// What pauses are judged by.
     recent: Option<Recent>,
     judging: Option<Judging>,
+    /// Keeps the agent's own voice from interrupting it.
+    echo: Option<EchoGate>,
     /// Input audio so far, as time.
     received: Duration,
     /// The agent's voice is on its way.
@@ -272,9 +281,15 @@ impl Task {
                     match event {
                         ServerEvent::Audio { turn, pcm, .. } => {
                             self.speaking = true;
+                            if let Some(echo) = &mut self.echo {
+                                echo.sent(self.opened.elapsed(), &pcm);
+                            }
                             self.unsent.push_back(Unsent::Speech(turn, pcm));
                         }
                         ServerEvent::Interrupted => {
+                            if let Some(echo) = &mut self.echo {
+                                echo.dropped(self.opened.elapsed());
+                            }
                             self.unsent.extend([Unsent::Event(event), Unsent::Reset]);
                         }
                         // The last of the speech belongs before the word that there is no more.
@@ -417,8 +432,13 @@ impl Task {
             // The engine has the audio before the session can propose an utterance that ends in it.
             self.connection.send(Request::Audio { session: self.connection.session(), at, pcm })?;
             self.heard.push_back(Input::Received { until });
-            let voice = |(probability, from, to)| Input::Voice { probability, from, to };
-            self.heard.extend(windows.into_iter().map(voice));
+            let now = self.opened.elapsed();
+            for Window { probability, from, to, power } in windows {
+                // The piece ends now; its windows ended while it was recorded.
+                let at = now.saturating_sub(SampleRate::HZ_16000.duration(until.0.saturating_sub(to.0)));
+                let own = self.echo.as_mut().is_some_and(|echo| echo.is_echo(at, power, probability >= VOICED));
+                self.heard.push_back(Input::Voice { probability: if own { 0.0 } else { probability }, from, to });
+            }
         }
         match error {
             None => {}

@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod driver;
+mod echo;
 pub mod engine_host;
 pub mod engines;
 pub mod grpc;

@@ -22,6 +22,9 @@ const MAX_JOBS: usize = 4_096;
 /// Pauses that may wait to be judged. At the bound a pause is not judged: its length alone decides.
 const MAX_JUDGEMENTS: usize = 256;
 
+/// Longest window of a detector, in samples; of a longer one only the end counts for its power.
+const MAX_WINDOW: u64 = 4_096;
+
 /// A voice-activity detector, loaded once for all conversations.
 pub trait Detector: Send + Sync {
     /// The state of one conversation.
@@ -190,7 +193,7 @@ impl Media {
 
     /// The input side of a new conversation; `detect` is false when the client marks activity itself.
     pub fn ear(&self, detect: bool) -> Ear {
-        Ear { decoder: None, detector: detect.then(|| self.detector.stream()), position: 0 }
+        Ear { decoder: None, detector: detect.then(|| self.detector.stream()), position: 0, part: Vec::new() }
     }
 }
 
@@ -199,6 +202,21 @@ pub struct Ear {
     decoder: Option<(String, AudioInput)>,
     detector: Option<Box<dyn DetectorStream>>,
     position: u64,
+    /// The samples since the last window.
+    part: Vec<f32>,
+}
+
+/// A window of the detector.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// Of speech.
+    pub probability: f32,
+    /// First sample.
+    pub from: InputSamples,
+    /// One past the last.
+    pub to: InputSamples,
+    /// Mean square of its samples.
+    pub power: f32,
 }
 
 /// What came of a piece of input.
@@ -208,8 +226,8 @@ pub struct Heard {
     pub at: InputSamples,
     /// Mono samples at 16 kHz.
     pub pcm: Vec<f32>,
-    /// Probability of speech, first sample, one past the last.
-    pub windows: Vec<(f32, InputSamples, InputSamples)>,
+    /// Windows of the detector that the piece completes.
+    pub windows: Vec<Window>,
     /// What is wrong with the piece; the samples before the fault are there all the same.
     pub error: Option<CodecError>,
 }
@@ -256,12 +274,25 @@ impl Ear {
     fn detect(&mut self, heard: &mut Heard) {
         self.position += heard.pcm.len() as u64;
         if let Some(detector) = &mut self.detector {
+            self.part.extend(&heard.pcm);
+            let begin = self.position - self.part.len() as u64;
+            let part = &self.part;
             let windows = &mut heard.windows;
             detector.push(&heard.pcm, &mut |probability, from, to| {
-                windows.push((probability, InputSamples(from), InputSamples(to)));
+                let at = |position: u64| (position.saturating_sub(begin) as usize).min(part.len());
+                let power = mean_square(&part[at(from).min(at(to))..at(to)]);
+                windows.push(Window { probability, from: InputSamples(from), to: InputSamples(to), power });
             });
+            // A detector that has failed makes no windows.
+            let until =
+                windows.last().map_or(begin, |window| window.to.0).max(self.position.saturating_sub(MAX_WINDOW));
+            self.part.drain(..(until.saturating_sub(begin) as usize).min(self.part.len()));
         }
     }
+}
+
+fn mean_square(pcm: &[f32]) -> f32 {
+    pcm.iter().map(|x| x * x).sum::<f32>() / pcm.len().max(1) as f32
 }
 
 /// The output side of a conversation: speech becomes packets of the client's format.

@@ -151,6 +151,7 @@ impl Server {
             media: pool.media(),
             catalog: Catalog::new(engine.clone(), config.aliases.iter().cloned()),
             timing: config.timing(),
+            echo_gate: config.echo_gate,
             setup_timeout: Duration::from_secs(config.setup_timeout_seconds.into()),
             metrics: metrics.clone(),
             places: places.clone(),

@@ -159,7 +159,7 @@ impl House {
             Settings { id: engine.next_session(), name: "s".into(), model: "toy".into(), timing: Timing::default() };
         let (to, inbound) = mpsc::channel(INBOUND_CAPACITY);
         let (outbound, from) = mpsc::channel(room);
-        let conversation = Conversation { setup, settings, output };
+        let conversation = Conversation { setup, settings, output, echo_gate: true };
         let task = tokio::spawn(async move { converse(&engine, &media, conversation, inbound, outbound).await });
         Talk { to, from, task }
     }
@@ -463,5 +463,25 @@ async fn a_burst_of_audio_has_the_turns_of_speech() {
         assert_eq!(commits(), turns, "{what}");
         // Each pause was asked about once, with what the judge hears of it.
         assert_eq!(*pauses.asked.lock().unwrap(), [13_440, 16_000], "{what}");
+    }
+}
+
+#[tokio::test]
+async fn windows_carry_their_power_however_the_audio_was_cut() {
+    let house = House::with(Arc::new(Pauses::default())).await;
+    let sound: Vec<u8> = (0..4_000i16).flat_map(|n| (n * 4).to_le_bytes()).collect();
+    let listen = |piece: usize| {
+        let mut ear = house.pool.media().ear(true);
+        let heard = sound.chunks(piece).map(|piece| ear.push("audio/pcm;rate=16000", piece, true));
+        heard.flat_map(|heard| heard.windows).collect::<Vec<_>>()
+    };
+    let whole = listen(sound.len());
+    assert_eq!(whole.len(), 7);
+    for (i, window) in whole.iter().enumerate() {
+        let middle = (i as f32 * 512.0 + 256.0) * 4.0 / 32_768.0;
+        assert!((window.power / middle.powi(2) - 1.0).abs() < 0.4, "{window:?}, about {middle}");
+    }
+    for piece in [2, 250, 1_024, 2_050] {
+        assert_eq!(listen(piece), whole, "pieces of {piece} bytes");
     }
 }

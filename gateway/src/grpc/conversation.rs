@@ -199,7 +199,7 @@ impl Task {
         let (inbound, from_client) = mpsc::channel(INBOUND_CAPACITY);
         let shared = self.shared.clone();
         let name = settings.name.clone();
-        let conversation = Conversation { setup, settings, output };
+        let conversation = Conversation { setup, settings, output, echo_gate: self.shared.echo_gate };
         let ended = tokio::select! {
             ended = converse(&shared.engine, &shared.media, conversation, from_client, words) => ended,
             problem = self.read(inbound) => Err(problem),

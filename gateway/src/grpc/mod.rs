@@ -57,6 +57,8 @@ pub struct Shared {
     pub catalog: Catalog,
     /// When things happen.
     pub timing: Timing,
+    /// Whether clients may have open speakers.
+    pub echo_gate: bool,
     /// How long a client may take to send its setup.
     pub setup_timeout: Duration,
     /// Counts and latencies.
