@@ -76,6 +76,29 @@ async fn a_typed_question_is_answered_with_what_the_function_says() {
 }
 
 #[tokio::test]
+async fn thoughts_are_sent_apart_from_the_answer() {
+    if !available() {
+        return;
+    }
+    let mut draw = Draw::new();
+    let (boxes, eggs, broken) = (3 + draw.below(4), 10 + draw.below(3), 1 + draw.below(5));
+    let server = start().await;
+    let channel = connect(server.grpc_addr).await;
+    let mut wire = setup(Modality::Text);
+    let generation = wire.generation_config.as_mut().expect("it has one");
+    generation.thinking_config = Some(v1::ThinkingConfig { include_thoughts: Some(true), thinking_budget: Some(96) });
+    let (mut call, opened) = Call::begin(&channel, wire).await;
+    assert!(opened.capabilities.expect("they are told").thinking);
+    call.say(&format!("I have {boxes} boxes with {eggs} eggs each. {broken} eggs break. How many are whole?")).await;
+    let turn = call.turn().await;
+    println!("thought {:?}, said {:?}, {:?}", turn.thoughts, turn.text, turn.usage);
+    let usage = turn.usage.expect("it is told");
+    assert!(turn.thoughts.contains(&boxes.to_string()), "{:?}", turn.thoughts);
+    assert!((1..=96).contains(&usage.thoughts_token_count), "{usage:?}");
+    assert!(turn.text.contains(&(boxes * eggs - broken).to_string()), "{:?}", turn.text);
+}
+
+#[tokio::test]
 async fn a_spoken_question_is_answered_with_what_the_function_says() {
     if !available() {
         return;

@@ -188,6 +188,8 @@ impl Call {
 pub struct Turn {
     /// Text of the reply.
     pub text: String,
+    /// What was thought before it.
+    pub thoughts: String,
     /// Its audio.
     pub audio: Vec<u8>,
     /// Type of the audio.
@@ -241,6 +243,7 @@ impl Turn {
     fn content(&mut self, mut content: v1::ServerContent) {
         for part in content.model_turn.take().into_iter().flat_map(|turn| turn.parts) {
             match part.data {
+                Some(v1::part::Data::Text(text)) if part.thought => self.thoughts.push_str(&text),
                 Some(v1::part::Data::Text(text)) => self.text.push_str(&text),
                 Some(v1::part::Data::InlineData(blob)) => {
                     self.audio.extend_from_slice(&blob.data);

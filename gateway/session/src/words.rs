@@ -61,7 +61,8 @@ impl Default for Setup {
             modality: Modality::Audio,
             sampling: Sampling::default(),
             max_output_tokens: None,
-            thinking: Thinking::default(),
+            // Who does not ask for thoughts is not made to wait for them.
+            thinking: Thinking { budget: Some(0), include_thoughts: false },
             detection: Detection::default(),
             interruption: true,
             covers_all_input: false,

@@ -12,7 +12,8 @@ use causerie_model_api::{
 use super::audio::AudioBuffer;
 use super::history::History;
 use super::networks::{Memory, Networks, User};
-use super::turn::{Stage, Turn, Written, text_heard};
+use super::thinking::{last_words, thinking_budget};
+use super::turn::{Stage, Thought, Turn, Written, text_heard};
 use crate::tools::{Grammar, Scanner};
 use crate::whisper::StablePrefix;
 
@@ -439,7 +440,7 @@ impl<N: Networks> Conversation<N> {
             let from = u.from;
             // A prompt that does not fit is dealt with when the turn is made.
             self.preparing =
-                networks.prompt(&self.config, self.history.before(from), User::Open(&text)).unwrap_or_default();
+                networks.prompt(&self.config, self.history.before(from), User::Open(&text), false).unwrap_or_default();
             u.prepared = text;
         }
     }
@@ -460,8 +461,16 @@ impl<N: Networks> Conversation<N> {
             (Some(heard), Some((from, _))) => (User::Closed(&heard.text), from),
             _ => (User::Nothing, u64::MAX),
         };
+        let budget = match (turn.parts, user) {
+            (0, User::Closed(text)) => thinking_budget(&self.config, text),
+            (0, _) => thinking_budget(&self.config, last_words(self.history.items())),
+            // Once a turn: a result is to be told.
+            _ => 0,
+        };
+        let budget = budget.min(u32::try_from(limit / 2).unwrap_or(u32::MAX));
+        let limit = limit - budget as usize;
         let prompt = loop {
-            let prompt = networks.prompt(&self.config, self.history.before(from), user)?;
+            let prompt = networks.prompt(&self.config, self.history.before(from), user, budget > 0)?;
             if prompt.len() <= limit {
                 break prompt;
             }
@@ -479,6 +488,7 @@ impl<N: Networks> Conversation<N> {
             add(&mut turn.usage.prompt_text, prompt.len());
             add(&mut turn.usage.cached, common);
             turn.prompt = prompt;
+            turn.thought = (budget > 0).then(|| Thought::new(budget));
         }
         Ok(())
     }
@@ -492,6 +502,21 @@ impl<N: Networks> Conversation<N> {
             let tool = tools.iter().find(|tool| tool.name == name);
             (format!("call-{session:x}-{id}-{n}"), tool.map_or(ToolBehavior::Blocking, |tool| tool.behavior))
         };
+        if turn.thought.is_some() {
+            let (after, mark) = networks.after_thought();
+            let ended = networks.ends(token);
+            let over = ended || {
+                turn.reply.push(token);
+                let delta = networks.text(&mut turn.detokenizer, token);
+                turn.ponder(&delta, mark, &mut self.out)
+            };
+            if over {
+                turn.speak_up(self.memory.tokens(), after);
+            } else {
+                turn.stage = Stage::Decode(token);
+            }
+            return;
+        }
         let mut end = networks.ends(token).then_some(FinishReason::Stop);
         if end.is_none() {
             turn.reply.push(token);
@@ -557,7 +582,7 @@ impl<N: Networks> Conversation<N> {
 
     /// The prompt of a conversation in which nothing is being said.
     pub(super) fn opening_prompt(&self, networks: &N) -> Result<Vec<u32>, String> {
-        networks.prompt(&self.config, self.history.items(), User::Open(""))
+        networks.prompt(&self.config, self.history.items(), User::Open(""), false)
     }
 }
 

@@ -15,6 +15,7 @@ mod networks;
 mod real;
 #[cfg(test)]
 mod tests;
+mod thinking;
 mod turn;
 
 use std::collections::BTreeMap;

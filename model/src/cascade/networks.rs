@@ -25,8 +25,18 @@ pub(super) trait Networks: Send {
 
     /// An empty memory.
     fn memory(&self) -> Self::Memory;
-    /// The whole prompt: instruction, tools, history and what the user says now.
-    fn prompt(&self, config: &SessionConfig, history: &[Item], user: User<'_>) -> Result<Vec<u32>, String>;
+    /// The whole prompt: instruction, tools, history and what the user says now. With `thinks` it ends where a thought
+    /// begins.
+    fn prompt(
+        &self,
+        config: &SessionConfig,
+        history: &[Item],
+        user: User<'_>,
+        thinks: bool,
+    ) -> Result<Vec<u32>, String>;
+    /// What stands between a thought and the reply, and whether the model writes its beginning when it has done
+    /// thinking (as text).
+    fn after_thought(&self) -> (&[u32], Option<&str>);
     /// Runs the tokens of every chunk through the language model, in one pass, and draws a token for those that ask.
     fn think(&mut self, chunks: &mut [Chunk<'_, Self::Memory>]) -> Vec<Option<u32>>;
     /// Whether a token ends the reply.

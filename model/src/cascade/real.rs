@@ -14,6 +14,38 @@ use crate::speech::{Speech, SpeechError};
 use crate::tools::Acceptor;
 use crate::whisper::{self, Progress, Whisper, WhisperError};
 
+/// How the language model is made to think before it speaks: with its own marks if its vocabulary has them, else with
+/// words that make an instruct model reason, and others that make it come to the point.
+struct Thoughts {
+    open: Vec<u32>,
+    close: Vec<u32>,
+    mark: Option<&'static str>,
+}
+
+impl Thoughts {
+    const MARKS: (&str, &str) = ("<think>", "</think>");
+
+    fn of(lm: &Lm) -> Self {
+        let tokens = |text: &str| lm.tokenizer().encode(text, true);
+        let (open, close) = Self::MARKS;
+        if lm.tokenizer().special(open).is_some() && lm.tokenizer().special(close).is_some() {
+            let (open, end) = (tokens("<think>\n"), tokens("\n</think>\n\n"));
+            return Self { open, close: end, mark: Some(close) };
+        }
+        let (open, close) = (tokens("Let me think step by step.\n"), tokens("\n\nThe answer, briefly: "));
+        Self { open, close, mark: None }
+    }
+
+    /// Begins a thought, if the template has not.
+    fn open(&self, prompt: &mut Vec<u32>) {
+        let begun =
+            self.mark.is_some() && self.open.first().is_some_and(|mark| prompt.iter().rev().take(3).any(|t| t == mark));
+        if !begun {
+            prompt.extend(&self.open);
+        }
+    }
+}
+
 /// What to load and how much room to give it.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -79,6 +111,7 @@ struct Real {
     lm: Lm,
     scratch: lm::Scratch,
     speech: Speech,
+    thoughts: Thoughts,
     capabilities: Capabilities,
     sampler: sample::Scratch,
 }
@@ -95,6 +128,7 @@ impl Real {
         Ok(Self {
             pool,
             whisper,
+            thoughts: Thoughts::of(&lm),
             lm,
             scratch: lm::Scratch::default(),
             speech,
@@ -115,7 +149,7 @@ fn capabilities(options: &Options, lm_path: &Path, whisper: &Whisper, lm: &Lm, s
         audio_in: true,
         video_in: false,
         audio_out: true,
-        thinking: false,
+        thinking: true,
         tools: true,
         languages_in: whisper.languages().iter().map(|l| (*l).to_owned()).collect(),
         languages_out,
@@ -163,7 +197,14 @@ impl Networks for Real {
         self.lm.new_cache()
     }
 
-    fn prompt(&self, config: &SessionConfig, history: &[Item], user: User<'_>) -> Result<Vec<u32>, String> {
+    fn prompt(
+        &self,
+        config: &SessionConfig,
+        history: &[Item],
+        user: User<'_>,
+        thinks: bool,
+    ) -> Result<Vec<u32>, String> {
+        let reply = if thinks { End::Thought } else { End::Reply };
         let instruction = match config.system_instruction.as_str() {
             "" => DEFAULT_INSTRUCTION,
             own => own,
@@ -171,18 +212,26 @@ impl Networks for Real {
         let mut messages = vec![Message::text("system", instruction)];
         messages.extend(history.iter().map(message));
         let end = match user {
-            User::Nothing => End::Reply,
+            User::Nothing => reply,
             User::Open(text) => {
                 messages.push(Message::text("user", text));
                 End::Open
             }
             User::Closed(text) => {
                 messages.push(Message::text("user", text));
-                End::Reply
+                reply
             }
         };
         let tools: Vec<_> = config.tools.iter().map(declaration).collect();
-        self.lm.prompt(&messages, &tools, end).map_err(|error| error.to_string())
+        let mut prompt = self.lm.prompt(&messages, &tools, end).map_err(|error| error.to_string())?;
+        if thinks {
+            self.thoughts.open(&mut prompt);
+        }
+        Ok(prompt)
+    }
+
+    fn after_thought(&self) -> (&[u32], Option<&str>) {
+        (&self.thoughts.close, self.thoughts.mark)
     }
 
     fn think(&mut self, chunks: &mut [Chunk<'_, KvCache>]) -> Vec<Option<u32>> {

@@ -2,8 +2,8 @@
 //! hash of the whole prompt, and what is said is as long as its text.
 
 use causerie_model_api::{
-    Cause, Content, FinishReason, InputSamples, Item, OutputSamples, Role, Scheduling, SessionConfig, ToolBehavior,
-    ToolDeclaration, TurnId,
+    Cause, Content, FinishReason, InputSamples, Item, OutputSamples, Role, Scheduling, SessionConfig, Thinking,
+    ToolBehavior, ToolDeclaration, TurnId,
 };
 use proptest::prelude::*;
 
@@ -59,7 +59,13 @@ impl Networks for Toy {
     fn memory(&self) -> Tokens {
         Tokens::default()
     }
-    fn prompt(&self, config: &SessionConfig, history: &[Item], user: User<'_>) -> Result<Vec<u32>, String> {
+    fn prompt(
+        &self,
+        config: &SessionConfig,
+        history: &[Item],
+        user: User<'_>,
+        thinks: bool,
+    ) -> Result<Vec<u32>, String> {
         let names: Vec<&str> = config.tools.iter().map(|tool| tool.name.as_str()).collect();
         let mut text = format!("<{}|{}>", config.system_instruction, names.join(","));
         for item in history {
@@ -75,6 +81,9 @@ impl Networks for Toy {
             User::Nothing => text += "[Model:",
             User::Open(t) => text += &format!("[User:{t}"),
             User::Closed(t) => text += &format!("[User:{t}][Model:"),
+        }
+        if thinks {
+            text += "(";
         }
         Ok(text.chars().map(u32::from).collect())
     }
@@ -107,6 +116,9 @@ impl Networks for Toy {
         } else {
             format!(" Word{token}")
         }
+    }
+    fn after_thought(&self) -> (&[u32], Option<&str>) {
+        (&[41], None)
     }
     fn pending<'d>(&self, (): &'d ()) -> &'d [u8] {
         &[]
@@ -440,6 +452,30 @@ fn a_long_utterance_is_settled_piecewise() {
     });
     let samples: u64 = text.unwrap().split_whitespace().filter_map(|w| w.parse::<u64>().ok()).sum();
     assert_eq!(samples, 36 * 16_000, "every loud sample was heard once");
+}
+
+#[test]
+fn thoughts_are_bounded_told_apart_and_forgotten() {
+    for budget in [0, 1, 4, 30] {
+        let mut e = engine();
+        let thinking = Thinking { budget: Some(budget), include_thoughts: true };
+        let config = Box::new(SessionConfig { thinking, ..SessionConfig::default() });
+        e.submit(Request::Close { session: S }).unwrap();
+        e.submit(Request::Open { session: S, config, history: Vec::new() }).unwrap();
+        audio(&mut e, 0, 0.5, 16_000);
+        e.submit(start(1, 0, 16_000)).unwrap();
+        let events = settle(&mut e);
+        let thought: String = events
+            .iter()
+            .filter_map(|e| if let Event::Thought { delta, .. } = e { Some(delta.as_str()) } else { None })
+            .collect();
+        let Some(Event::Done { usage, reason: FinishReason::Stop, .. }) = events.last() else { panic!("{events:?}") };
+        // The toy ends whatever it writes after nine tokens.
+        assert_eq!(usage.thoughts as usize, (budget as usize).min(9));
+        assert_eq!(thought.matches("Word").count(), usage.thoughts as usize, "{thought}");
+        assert_eq!(said(&events, 1).matches("Word").count(), 9, "the answer is as long as ever");
+        assert!(!history_of(&e).contains('('), "{}", history_of(&e));
+    }
 }
 
 proptest! {

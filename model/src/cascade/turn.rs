@@ -27,6 +27,21 @@ pub(super) enum Stage<N: Networks> {
     Waiting,
 }
 
+/// A thought before the reply.
+pub(super) struct Thought {
+    /// Tokens that may still be thought.
+    pub(super) left: u32,
+    pub(super) text: String,
+    /// Bytes of the text that were handed on.
+    told: usize,
+}
+
+impl Thought {
+    pub(super) fn new(budget: u32) -> Self {
+        Self { left: budget, text: String::new(), told: 0 }
+    }
+}
+
 /// Calls of one part of a turn. A model that makes more has lost its way.
 const MAX_CALLS: usize = 16;
 
@@ -58,6 +73,8 @@ pub(super) struct Turn<N: Networks> {
     pub(super) detokenizer: N::Detokenizer,
     /// What is said; calls are not part of it.
     pub(super) text: String,
+    /// While it thinks and does not speak.
+    pub(super) thought: Option<Thought>,
     /// Parts calls from what is said.
     pub(super) scanner: Scanner,
     /// The calls of this part.
@@ -101,6 +118,7 @@ impl<N: Networks> Turn<N> {
             reply: Vec::new(),
             detokenizer: N::Detokenizer::default(),
             text: String::new(),
+            thought: None,
             scanner,
             calls: Vec::new(),
             called_before: 0,
@@ -182,6 +200,43 @@ impl<N: Networks> Turn<N> {
     pub(super) fn bill(&mut self) -> Usage {
         self.audio_from = self.audio_until;
         std::mem::take(&mut self.usage)
+    }
+
+    /// Takes a piece of a thought; whether it is over. What may be the beginning of the model's mark is held back.
+    pub(super) fn ponder(&mut self, delta: &str, mark: Option<&str>, out: &mut Vec<Event>) -> bool {
+        let Some(thought) = &mut self.thought else { return true };
+        thought.text.push_str(delta);
+        thought.left = thought.left.saturating_sub(1);
+        self.usage.thoughts += 1;
+        let marked = mark.and_then(|mark| thought.text.find(mark));
+        let over = marked.is_some() || thought.left == 0;
+        let begins = |at: &usize| mark.is_some_and(|mark| mark.starts_with(&thought.text[*at..]));
+        let until = match marked {
+            Some(at) => at,
+            None if over => thought.text.len(),
+            None => thought
+                .text
+                .char_indices()
+                .map(|(at, _)| at)
+                .skip_while(|at| *at < thought.told)
+                .find(begins)
+                .unwrap_or(thought.text.len()),
+        };
+        let delta = thought.text.get(thought.told..until).unwrap_or_default().to_owned();
+        thought.told = thought.told.max(until);
+        if !delta.is_empty() {
+            self.emit(Event::Thought { turn: self.id, delta }, out);
+        }
+        over
+    }
+
+    /// The thought is over: the reply begins after `held` and `after`.
+    pub(super) fn speak_up(&mut self, held: &[u32], after: &[u32]) {
+        self.thought = None;
+        self.prompt = [held, after].concat();
+        self.reply.clear();
+        self.detokenizer = N::Detokenizer::default();
+        self.stage = Stage::Prefill;
     }
 
     /// Whether all that the turn waits for is there.

@@ -69,6 +69,8 @@ pub struct Function {
 pub enum End {
     /// Where the assistant's reply begins.
     Reply,
+    /// Where the assistant begins to think, for templates that know thoughts; else as [`End::Reply`].
+    Thought,
     /// Right after the content of the last message, which may go on.
     Open,
 }
@@ -172,11 +174,11 @@ impl ChatTemplate {
                 add_generation_prompt => reply,
                 bos_token => &self.bos,
                 eos_token => &self.eos,
-                // Models that can think aloud before they speak are asked not to: thoughts delay the voice.
-                enable_thinking => false,
+                // Models that can think before they speak are asked not to unless it is wanted: it delays the voice.
+                enable_thinking => end == End::Thought,
             })
         };
-        if end == End::Reply {
+        if end != End::Open {
             return render(messages, true);
         }
         let mut marked = messages.to_vec();

@@ -1,10 +1,11 @@
-//! Chores of the project: `cargo xtask bench`, `networks`, `kernels` and `parity`.
+//! Chores of the project: `cargo xtask bench`, `networks`, `thinking`, `kernels` and `parity`.
 //!
 //! - [`latency`]: how soon a running server answers spoken questions, one caller and several at once.
 //! - [`networks`]: the networks by themselves, beside their peers.
 //! - [`kernels`]: the kernels for GPUs, compiled and emulated.
 //! - [`parity`]: the omni model beside a reference implementation's results.
 //! - [`machine`]: what it was measured on.
+//! - [`thinking`]: what thinking gains and costs.
 //! - [`table`]: samples as one line of a table.
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ mod machine;
 mod networks;
 mod parity;
 mod table;
+mod thinking;
 
 use clap::{Parser, Subcommand};
 
@@ -32,6 +34,8 @@ enum Chore {
     Networks(networks::NetworksArgs),
     /// Compile the kernels for GPUs and check them on the emulator.
     Kernels(kernels::KernelsArgs),
+    /// Measure what thinking gains and costs.
+    Thinking(thinking::ThinkingArgs),
     /// Compare the omni model with a reference implementation.
     Parity(parity::ParityArgs),
 }
@@ -41,6 +45,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Bench(args) => latency::bench(&args),
         Chore::Networks(args) => networks::networks(&args),
         Chore::Kernels(args) => kernels::kernels(&args),
+        Chore::Thinking(args) => thinking::thinking(&args),
         Chore::Parity(args) => parity::parity(&args),
     }
 }
