@@ -1,7 +1,8 @@
-//! Chores of the project: `cargo xtask bench`, `networks`, `thinking`, `kernels` and `parity`.
+//! Chores of the project: `cargo xtask bench`, `networks`, `turns`, `thinking`, `kernels` and `parity`.
 //!
 //! - [`latency`]: how soon a running server answers spoken questions, one caller and several at once.
 //! - [`networks`]: the networks by themselves, beside their peers.
+//! - [`turns`]: turn taking on recordings: ends of speech, interruptions, and what should not interrupt.
 //! - [`kernels`]: the kernels for GPUs, compiled and emulated.
 //! - [`parity`]: the omni model beside a reference implementation's results.
 //! - [`machine`]: what it was measured on.
@@ -16,6 +17,7 @@ mod networks;
 mod parity;
 mod table;
 mod thinking;
+mod turns;
 
 use clap::{Parser, Subcommand};
 
@@ -32,6 +34,8 @@ enum Chore {
     Bench(latency::BenchArgs),
     /// Measure the networks without a server.
     Networks(networks::NetworksArgs),
+    /// Measure turn taking on recordings, without a server.
+    Turns(turns::TurnsArgs),
     /// Compile the kernels for GPUs and check them on the emulator.
     Kernels(kernels::KernelsArgs),
     /// Measure what thinking gains and costs.
@@ -44,6 +48,7 @@ fn main() -> anyhow::Result<()> {
     match Xtask::parse().chore {
         Chore::Bench(args) => latency::bench(&args),
         Chore::Networks(args) => networks::networks(&args),
+        Chore::Turns(args) => turns::turns(&args),
         Chore::Kernels(args) => kernels::kernels(&args),
         Chore::Thinking(args) => thinking::thinking(&args),
         Chore::Parity(args) => parity::parity(&args),
