@@ -11,8 +11,8 @@ use crate::reply::{Reply, Utterance};
 use crate::transcript::{InputTranscript, Meaning, meaning};
 use crate::{Output, ProblemCode, ServerEvent};
 
-/// Windows of speech that hold a reply: 3 of 5.
-const HOLD: Duration = Duration::from_millis(96);
+/// Windows of speech that hold a reply: 2 of 4. It is less than what a start needs, as a hold is taken back easily.
+const HOLD: Duration = Duration::from_millis(64);
 
 /// The span in which speech into a reply is counted: 25 windows.
 const BARGE_IN_SPAN: Duration = Duration::from_millis(800);
@@ -54,7 +54,11 @@ impl Session {
         }
         match self.user {
             User::Silent => {
-                if let Some(onset) = self.ear.onset(self.rules.start_confirm) {
+                // A client that wants more speech before a start wants it before a hold too.
+                let holds = self.rules.interruption && self.reply.as_ref().is_some_and(|reply| reply.shown);
+                let usual = self.rules.start_confirm <= self.rules.timing.start_confirm;
+                let confirm = if holds && usual { HOLD } else { self.rules.start_confirm };
+                if let Some(onset) = self.ear.onset(confirm) {
                     self.begin(onset);
                 }
             }
@@ -145,6 +149,16 @@ impl Session {
         if let User::Overlapping { from, onset } = self.user {
             self.user = User::Speaking { from };
             self.client(ServerEvent::SpeechStarted { at: InputSamples(onset) });
+        }
+    }
+
+    /// The reply is over; speech into it is an utterance if it is enough for a start, which a hold is not.
+    pub(super) fn overlap_outlives(&mut self) {
+        if self.ear.heard(self.rules.start_confirm, BARGE_IN_SPAN) {
+            self.overlap_counts();
+        } else if let User::Overlapping { .. } = self.user {
+            self.user = User::Silent;
+            self.engine(Request::Ignore { session: self.id });
         }
     }
 

@@ -269,7 +269,7 @@ impl Session {
     /// What waited for the reply to be over.
     pub(super) fn after_reply(&mut self) {
         self.release_deferred();
-        self.overlap_counts();
+        self.overlap_outlives();
         if let User::Waiting { from, until } = self.user {
             self.user = User::Silent;
             self.answer(from, until, None, self.rules.detect);

@@ -193,11 +193,10 @@ fn enough_speech_interrupts() {
         r#"
         3532 > speech 1 2160..2240
         3572 | credit 1 10000
-        3612 > speech 1 2240..2280
-        3616 | listen 3220
+        3584 | listen 3220
         4032 > speech_started 3520
         4032 > interrupted
-        4032 | cancel 1 2280
+        4032 | cancel 1 2240
         4033 > turn_complete Interrupted 1 tokens, at 512 562 612 612 612
         4704 | propose 2 3220..4704
         4992 > speech_stopped 4480
@@ -218,14 +217,13 @@ fn a_nod_does_not_interrupt() {
         r#"
         3532 > speech 1 2160..2240
         3572 | credit 1 10000
-        3612 > speech 1 2240..2280
-        3616 | listen 3220
+        3584 | listen 3220
         4160 | ignore
-        4160 > speech 1 2280..3000
-        4640 > said " three."
-        4680 > speech 1 3000..3240
-        4880 | credit 1 11000
-        4920 > speech 1 3240..3480
+        4160 > speech 1 2240..3000
+        4680 > said " three."
+        4720 > speech 1 3000..3240
+        4920 | credit 1 11000
+        4960 > speech 1 3240..3440
         "#,
     );
 }
@@ -239,8 +237,7 @@ fn words_decide_before_the_clock() {
         r#"
         3532 > speech 1 2160..2240
         3572 | credit 1 10000
-        3612 > speech 1 2240..2280
-        3616 | listen 3220
+        3584 | listen 3220
         3712 > speech_started 3520
         3712 > interrupted
         3712 | cancel 1 2140
@@ -257,10 +254,9 @@ fn words_decide_before_the_clock() {
         r#"
         3532 > speech 1 2160..2240
         3572 | credit 1 10000
-        3612 > speech 1 2240..2280
-        3616 | listen 3220
+        3584 | listen 3220
         4992 | ignore
-        4992 > speech 1 2280..2680
+        4992 > speech 1 2240..2640
         "#,
     );
 }

@@ -160,3 +160,15 @@ fn a_reply_is_whole_whatever_was_coughed_into_it() {
         assert_eq!(stage.history(), "User: Count.\nModel: One two three. Four five six.\n");
     }
 }
+
+#[test]
+fn a_blip_at_the_end_of_a_reply_is_no_utterance_and_its_beginning_may_be_one() {
+    for (more, answered) in [(0, 1), (640, 2)] {
+        // The reply is over 64 ms after a hold began.
+        let mut stage = asked(setup());
+        stage.quiet(2_016).speak(64).speak(more).quiet(4_000);
+        let log = stage.lines();
+        assert!(log.contains("listen"), "{log}");
+        assert_eq!((count(&log, "turn_complete"), count(&log, "interrupted")), (answered, 0), "{log}");
+    }
+}
