@@ -23,6 +23,10 @@
 //! piece = 40
 //! lead = 200
 //!
+//! [tools]                      # functions that the server runs itself
+//! builtin = []                 # of "clock" and "calculator"
+//! timeout_seconds = 60         # after which a call has failed, whoever runs it
+//!
 //! [cascade]
 //! recognizer = "base"
 //! context = 8192
@@ -34,6 +38,8 @@ use std::time::Duration;
 use causerie_session::Timing;
 use clap::Args;
 use serde::Deserialize;
+
+use crate::tools::BUILTIN;
 
 /// Options of `causerie serve`. Each overrides its field of the configuration file.
 #[derive(Args, Clone, Debug, Default)]
@@ -88,6 +94,8 @@ pub struct Config {
     pub echo_gate: bool,
     /// When things happen in a conversation.
     pub timing: TimingConfig,
+    /// Functions that the model may call.
+    pub tools: ToolsConfig,
     /// The cascade engine.
     pub cascade: CascadeConfig,
 }
@@ -106,6 +114,7 @@ impl Default for Config {
             smart_turn: true,
             echo_gate: true,
             timing: TimingConfig::default(),
+            tools: ToolsConfig::default(),
             cascade: CascadeConfig::default(),
         }
     }
@@ -134,6 +143,22 @@ pub struct TimingConfig {
     pub piece: Option<u32>,
     /// [`Timing::lead`].
     pub lead: Option<u32>,
+}
+
+/// Functions that the model may call.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ToolsConfig {
+    /// Those of [`crate::tools::BUILTIN`] that are offered in every conversation.
+    pub builtin: Vec<String>,
+    /// [`Timing::tool_timeout`].
+    pub timeout_seconds: u32,
+}
+
+impl Default for ToolsConfig {
+    fn default() -> Self {
+        Self { builtin: Vec::new(), timeout_seconds: 60 }
+    }
 }
 
 /// Settings of the cascade engine.
@@ -246,6 +271,7 @@ impl Config {
             ("timing.barge_in", timing.barge_in.map(u64::from), 50, 5_000),
             ("timing.piece", timing.piece.map(u64::from), 20, 100),
             ("timing.lead", timing.lead.map(u64::from), 0, 2_000),
+            ("tools.timeout_seconds", Some(self.tools.timeout_seconds.into()), 1, 3_600),
             ("cascade.threads", self.cascade.threads.map(|n| n as u64), 1, 256),
             ("cascade.context", Some(self.cascade.context as u64), 512, 1 << 20),
         ];
@@ -258,6 +284,9 @@ impl Config {
         }
         if let Some(alias) = self.aliases.iter().find(|alias| alias.trim().is_empty()) {
             return wrong("aliases", format!("{alias:?} is not a name"));
+        }
+        if let Some(name) = self.tools.builtin.iter().find(|name| !BUILTIN.contains(&name.as_str())) {
+            return wrong("tools.builtin", format!("{name:?} is not built in; there is: {}", BUILTIN.join(", ")));
         }
         Ok(())
     }
@@ -275,6 +304,7 @@ impl Config {
             barge_in: ms(wanted.barge_in, default.barge_in),
             piece: ms(wanted.piece, default.piece),
             lead: ms(wanted.lead, default.lead),
+            tool_timeout: Duration::from_secs(self.tools.timeout_seconds.into()),
             ..default
         }
     }
@@ -324,6 +354,7 @@ mod tests {
             ("[timing]\npiece = 5", vec!["c.toml", "timing.piece", "20 to 100"]),
             ("[timing]\nlag = 5", vec!["c.toml", "lag", "line 2"]),
             ("engine = \"omni\"", vec!["c.toml", "engine", "omni", "cascade"]),
+            ("[tools]\nbuiltin = [\"hammer\"]", vec!["c.toml", "tools.builtin", "hammer", "clock"]),
             ("aliases = [\"\"]", vec!["c.toml", "aliases"]),
         ] {
             let error = parse(text).expect_err(text);

@@ -10,8 +10,9 @@
 //! Bounds: input is read one message at a time and no further ahead of real time than [`MAX_AHEAD`], so a client that
 //! sends faster is slowed by its own transport; output that finds the transport's queue full ends the conversation.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,12 +21,14 @@ use causerie_model_api::{InputSamples, OutputSamples, Request, TurnId};
 use causerie_session::{Input, Output, Problem, ProblemCode, ServerEvent, Session, Settings, Setup};
 use causerie_units::{MediaTime, SampleRate};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::echo::EchoGate;
 use crate::engine_host::{Connection, Delivery, EngineHandle, unavailable};
 use crate::media::{Ear, Heard, Media, Mouth, Spoken, Window};
 use crate::recent::Recent;
+use crate::tools::Toolbox;
 
 /// Messages that may wait on the way in. Transports make their channel with it.
 pub const INBOUND_CAPACITY: usize = 64;
@@ -64,7 +67,7 @@ pub enum Inbound {
         /// Its bytes.
         data: Bytes,
     },
-    /// Everything else. Not [`Input::Voice`], [`Input::Received`], [`Input::Completion`], [`Input::Engine`] or
+    /// Everything else. Not [`Input::Voice`], [`Input::Received`], [`Input::Completion`], [`Input::ToolDone`], [`Input::Engine`] or
     /// [`Input::Tick`]: those are the driver's, and are ignored here.
     Event(Input),
 }
@@ -125,6 +128,7 @@ pub async fn converse(
 ) -> Result<Ended, Problem> {
     let capabilities = engine.capabilities()?;
     let Conversation { setup, mut settings, output, echo_gate } = conversation;
+    let setup = Setup { server_tools: engine.tools().declarations(), ..setup };
     let detect = !setup.detection.disabled;
     let recent = media.judged_span().filter(|_| detect && settings.timing.judge_after.is_some()).map(Recent::new);
     if recent.is_none() {
@@ -155,6 +159,9 @@ pub async fn converse(
         recent,
         judging: None,
         echo: (detect && echo_gate).then(EchoGate::new),
+        toolbox: engine.tools().clone(),
+        calls: JoinSet::new(),
+        stops: HashMap::new(),
         received: Duration::ZERO,
         speaking: false,
         video_refused: false,
@@ -183,6 +190,11 @@ pub async fn converse(
             encoded = answer(&mut task.encoding) => task.encoded(encoded)?,
             decoded = answer(&mut task.decoding) => task.decoded(decoded)?,
             judged = verdict(&mut task.judging) => task.judged(judged),
+            // One that panicked is late in the end.
+            Some(Ok((id, value))) = task.calls.join_next() => {
+                task.stops.remove(&id);
+                task.input(Input::ToolDone { id, value });
+            }
             message = inbound.recv(), if reading && !ahead => match message {
                 Some(message) => {
                     input_over = matches!(message, Inbound::Event(Input::HalfClose));
@@ -225,6 +237,10 @@ struct Task {
     judging: Option<Judging>,
     /// Keeps the agent's own voice from interrupting it.
     echo: Option<EchoGate>,
+    /// Functions of the server, and those that run, each with a way to stop it.
+    toolbox: Arc<Toolbox>,
+    calls: JoinSet<(String, String)>,
+    stops: HashMap<String, AbortHandle>,
     /// Input audio so far, as time.
     received: Duration,
     /// The agent's voice is on its way.
@@ -273,6 +289,20 @@ impl Task {
                     let pcm = self.recent.as_ref().map(|recent| recent.range(from.0, until.0)).unwrap_or_default();
                     let hold_ends = Instant::now() + JUDGE_WAIT;
                     self.judging = Some(Judging { until, answer: self.media.judge(pcm), holds: true, hold_ends });
+                }
+                Output::RunTool(call) => {
+                    let toolbox = self.toolbox.clone();
+                    let id = call.id.clone();
+                    let stop = self.calls.spawn(async move {
+                        let value = toolbox.call(&call.name, &call.arguments).await;
+                        (call.id, value)
+                    });
+                    self.stops.insert(id, stop);
+                }
+                Output::StopTool(id) => {
+                    if let Some(stop) = self.stops.remove(&id) {
+                        stop.abort();
+                    }
                 }
                 Output::Client(event) => {
                     if self.unsent.len() >= MAX_UNSENT {
@@ -389,6 +419,7 @@ impl Task {
             }
             Inbound::Event(
                 Input::Voice { .. }
+                | Input::ToolDone { .. }
                 | Input::Received { .. }
                 | Input::Completion { .. }
                 | Input::Engine(_)

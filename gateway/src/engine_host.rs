@@ -19,6 +19,8 @@ use causerie_session::{Problem, ProblemCode};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select, unbounded};
 use tokio::sync::{mpsc, watch};
 
+use crate::tools::Toolbox;
+
 /// Requests that may wait for the engine, over all conversations: 80 s of 20 ms packets.
 const MAX_REQUESTS: usize = 4_096;
 
@@ -70,6 +72,14 @@ impl EngineHost {
     /// # Errors
     /// The system refuses a thread.
     pub fn start(factory: EngineFactory) -> std::io::Result<Self> {
+        Self::start_with(factory, Arc::default())
+    }
+
+    /// As [`EngineHost::start`], with functions that the server runs for the engine's calls.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start_with(factory: EngineFactory, tools: Arc<Toolbox>) -> std::io::Result<Self> {
         let (commands, waiting) = bounded(MAX_REQUESTS);
         // At most one entry a conversation, and conversations are counted by admission.
         let (closing, closed) = unbounded();
@@ -81,7 +91,7 @@ impl EngineHost {
             conversations: AtomicU64::new(0),
             next_session: AtomicU64::new(1),
         });
-        let handle = EngineHandle { commands, closing, shared: shared.clone() };
+        let handle = EngineHandle { commands, closing, shared: shared.clone(), tools };
         let host = Host { waiting, closed, shared, routes: HashMap::new() };
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || host.run(&factory))?;
         Ok(Self { handle, thread: Some(thread) })
@@ -119,6 +129,7 @@ pub struct EngineHandle {
     commands: Sender<Command>,
     closing: Sender<SessionId>,
     shared: Arc<Shared>,
+    tools: Arc<Toolbox>,
 }
 
 struct Shared {
@@ -132,6 +143,11 @@ struct Shared {
 }
 
 impl EngineHandle {
+    /// What the server runs for the engine's calls.
+    pub fn tools(&self) -> &Arc<Toolbox> {
+        &self.tools
+    }
+
     /// How the engine is.
     pub fn status(&self) -> EngineStatus {
         self.shared.status.borrow().clone()

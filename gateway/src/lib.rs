@@ -21,3 +21,4 @@ pub mod models;
 mod recent;
 pub mod serve;
 pub mod status;
+pub mod tools;

@@ -21,6 +21,7 @@ use crate::grpc::{Conversations, Shared};
 use crate::http::{self, Probes};
 use crate::media::{Detector, MediaPool};
 use crate::metrics::Metrics;
+use crate::tools::Toolbox;
 
 /// HTTP/2 windows. A connection carries many streams, and at 50 ms of round trip the default of 64 KiB is 27 of them;
 /// a stream's window is its back-pressure, 64 KiB being 1.4 s of 24 kHz audio.
@@ -117,7 +118,8 @@ impl Server {
         let (grpc_listener, grpc_addr) = listen("listen", &config.listen).await?;
         let (http_listener, http_addr) = listen("http", &config.http).await?;
         let start = |what, error: &dyn std::fmt::Display| ServeError::Start { what, message: error.to_string() };
-        let host = EngineHost::start(factory).map_err(|e| start("engine thread", &e))?;
+        let host = EngineHost::start_with(factory, Toolbox::new(&config.tools.builtin))
+            .map_err(|e| start("engine thread", &e))?;
         let pool = MediaPool::start(detector).map_err(|e| start("media thread", &e))?;
         let metrics = Arc::new(Metrics::default());
         let (drain, draining) = watch::channel(None);

@@ -168,6 +168,21 @@ async fn functions_are_called_and_their_results_answered() {
 }
 
 #[tokio::test]
+async fn the_server_runs_its_own_functions() {
+    let mut config = config();
+    config.tools.builtin = vec!["clock".into()];
+    let server = start(&config).await;
+    let channel = connect(server.grpc_addr).await;
+    let (mut call, _) = Call::begin(&channel, setup(Modality::Text)).await;
+    call.say("call clock").await;
+    // It is served although the client says nothing more.
+    call.half_close();
+    let turn = call.turn().await;
+    assert!(turn.text.starts_with("You said: clock gave {\"now\":"), "{turn:?}");
+    assert!(turn.calls.is_empty() && turn.warnings.is_empty(), "{turn:?}");
+}
+
+#[tokio::test]
 async fn pings_are_answered_and_replies_cancelled() {
     let server = start(&config()).await;
     let channel = connect(server.grpc_addr).await;

@@ -310,7 +310,7 @@ impl Run {
                     self.interrupted -= 1;
                 }
             }
-            Output::Client(_) => {}
+            Output::Client(_) | Output::RunTool(_) | Output::StopTool(_) => {}
             Output::Close(_) => self.closed = true,
             Output::Wait(_) => {}
         }

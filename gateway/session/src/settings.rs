@@ -51,6 +51,8 @@ pub struct Timing {
     pub lead: Duration,
     /// A reply of which nothing has come for this long has failed.
     pub reply_timeout: Duration,
+    /// A call that has not been answered for this long has failed, and its turn goes on without.
+    pub tool_timeout: Duration,
 }
 
 impl Default for Timing {
@@ -71,6 +73,7 @@ impl Default for Timing {
             piece: Duration::from_millis(40),
             lead: Duration::from_millis(200),
             reply_timeout: Duration::from_secs(60),
+            tool_timeout: Duration::from_secs(60),
         }
     }
 }

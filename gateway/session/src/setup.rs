@@ -53,6 +53,8 @@ pub(crate) struct Accepted {
     pub(crate) rules: Rules,
     pub(crate) config: SessionConfig,
     pub(crate) opened: Opened,
+    /// Names of the functions in `config` that the server runs.
+    pub(crate) server_tools: Vec<String>,
     pub(crate) history: Vec<Item>,
 }
 
@@ -159,12 +161,20 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         voice: voice.clone(),
         language: spoken,
     };
+    let mut tools = setup.tools;
+    let mut server_tools = Vec::new();
+    for tool in setup.server_tools.into_iter().filter(|_| capabilities.tools) {
+        if tools.len() < MAX_TOOLS && !tools.iter().any(|declared| declared.name == tool.name) {
+            server_tools.push(tool.name.clone());
+            tools.push(tool);
+        }
+    }
     let config = SessionConfig {
         // The words of an interruption are judged by the interim transcript.
         interim_transcripts: setup.interim_transcription || setup.input_transcription || setup.interruption,
         language: language.map(str::to_owned),
         system_instruction: setup.system_instruction,
-        tools: setup.tools,
+        tools,
         voice,
         speaking_rate: setup.speaking_rate,
         modality: setup.modality,
@@ -172,7 +182,7 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         max_output_tokens: setup.max_output_tokens,
         thinking: setup.thinking,
     };
-    Ok(Accepted { rules, config, opened, history: setup.history })
+    Ok(Accepted { rules, config, opened, server_tools, history: setup.history })
 }
 
 fn check_sampling(sampling: &Sampling) -> Result<(), Problem> {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use causerie_model_api::{ToolBehavior, TurnId};
+use causerie_units::MediaTime;
 
 /// Calls remembered, open and closed. At the bound the oldest is forgotten, and its result is one of an unknown call.
 const MAX_CALLS: usize = 256;
@@ -17,6 +18,12 @@ pub(crate) struct Call {
     pub(crate) turn: TurnId,
     pub(crate) behavior: ToolBehavior,
     pub(crate) state: CallState,
+    /// The function, for an answer in its stead.
+    pub(crate) name: String,
+    /// When a turn that waits for it waits no longer.
+    pub(crate) deadline: MediaTime,
+    /// It is run by the server and not by the client.
+    pub(crate) server: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,27 +31,46 @@ pub(crate) enum CallState {
     Open,
     Answered,
     Cancelled,
+    /// It took too long, and the model was told so.
+    Late,
 }
 
 impl Tools {
-    pub(crate) fn add(&mut self, id: String, turn: TurnId, behavior: ToolBehavior) {
+    pub(crate) fn add(&mut self, call: Call) {
         if self.calls.len() == MAX_CALLS {
             self.calls.pop_front();
         }
-        self.calls.push_back(Call { id, turn, behavior, state: CallState::Open });
+        self.calls.push_back(call);
     }
 
     pub(crate) fn find(&mut self, id: &str) -> Option<&mut Call> {
         self.calls.iter_mut().rev().find(|call| call.id == id)
     }
 
-    /// The turn does not want its results any more: the calls that it waited for.
-    pub(crate) fn cancel(&mut self, turn: TurnId) -> Vec<String> {
+    /// When the first of the calls that are waited for is late.
+    pub(crate) fn deadline(&self) -> Option<MediaTime> {
+        self.calls.iter().filter(|call| call.awaited()).map(|call| call.deadline).min()
+    }
+
+    /// A call that is late, closed by this.
+    pub(crate) fn late(&mut self, now: MediaTime) -> Option<&Call> {
+        let call = self.calls.iter_mut().find(|call| call.awaited() && call.deadline <= now)?;
+        call.state = CallState::Late;
+        Some(call)
+    }
+
+    /// Whether the server still runs something that the turn waits for.
+    pub(crate) fn server_runs(&self, turn: TurnId) -> bool {
+        self.calls.iter().any(|call| call.turn == turn && call.server && call.awaited())
+    }
+
+    /// The turn does not want its results any more: the calls that it waited for, and whether the server runs them.
+    pub(crate) fn cancel(&mut self, turn: TurnId) -> Vec<(String, bool)> {
         let mut cancelled = Vec::new();
         for call in &mut self.calls {
             if call.turn == turn && call.state == CallState::Open && call.behavior == ToolBehavior::Blocking {
                 call.state = CallState::Cancelled;
-                cancelled.push(call.id.clone());
+                cancelled.push((call.id.clone(), call.server));
             }
         }
         cancelled
@@ -55,5 +81,11 @@ impl Tools {
         self.calls
             .iter()
             .any(|call| call.turn == turn && call.state == CallState::Open && call.behavior == ToolBehavior::Blocking)
+    }
+}
+
+impl Call {
+    fn awaited(&self) -> bool {
+        self.state == CallState::Open && self.behavior == ToolBehavior::Blocking
     }
 }

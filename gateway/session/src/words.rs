@@ -19,6 +19,8 @@ pub struct Setup {
     pub system_instruction: String,
     /// Functions of the client.
     pub tools: Vec<ToolDeclaration>,
+    /// Functions that the server runs. One of the client's with the same name takes its place.
+    pub server_tools: Vec<ToolDeclaration>,
     /// As the client wrote it; `None` for the default voice.
     pub voice: Option<String>,
     /// BCP-47 tag as the client wrote it.
@@ -55,6 +57,7 @@ impl Default for Setup {
             model: "default".into(),
             system_instruction: String::new(),
             tools: Vec::new(),
+            server_tools: Vec::new(),
             voice: None,
             language: None,
             speaking_rate: 1.0,
@@ -140,6 +143,13 @@ pub enum Input {
     },
     /// Results of tools.
     ToolResponse(Vec<ToolResponse>),
+    /// The result of a function that the server was to run.
+    ToolDone {
+        /// Identity of the call.
+        id: String,
+        /// JSON text.
+        value: String,
+    },
     /// The client reports what its listener has heard of the reply being played.
     Played {
         /// Position in the turn's speech.
@@ -177,6 +187,10 @@ pub enum Output {
     Engine(Request),
     /// For the client.
     Client(ServerEvent),
+    /// The server is to run this function; the answer is [`Input::ToolDone`].
+    RunTool(ToolCall),
+    /// The result of this call is not wanted any more.
+    StopTool(String),
     /// The user has paused: does it sound as if they had finished? The driver answers with [`Input::Completion`]. Asked
     /// once in a pause, and only with [`crate::Timing::judge_after`].
     Judge {

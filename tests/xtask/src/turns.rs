@@ -194,7 +194,7 @@ impl<'a> Run<'a> {
                 Output::Client(ServerEvent::Interrupted) => {
                     self.interrupted.get_or_insert(self.now);
                 }
-                Output::Engine(_) | Output::Client(_) => {}
+                Output::Engine(_) | Output::Client(_) | Output::RunTool(_) | Output::StopTool(_) => {}
             }
         }
     }

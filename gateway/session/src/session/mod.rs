@@ -89,6 +89,8 @@ pub struct Session {
     history: History,
     tools: Tools,
     behaviors: Vec<(String, ToolBehavior)>,
+    /// Names of the functions that the server runs.
+    server_tools: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +174,7 @@ impl Session {
         settings: Settings,
         now: MediaTime,
     ) -> Result<Self, Problem> {
-        let Accepted { rules, config, opened, history: before } = accept(setup, capabilities, &settings)?;
+        let Accepted { rules, config, opened, server_tools, history: before } = accept(setup, capabilities, &settings)?;
         let mut history = History::default();
         for item in &before {
             history.push(item.clone());
@@ -201,6 +203,7 @@ impl Session {
             history,
             tools: Tools::default(),
             behaviors,
+            server_tools,
             rules,
         })
     }
@@ -215,6 +218,7 @@ impl Session {
         match (self.phase, input) {
             (_, Input::Tick) => {}
             (_, Input::Engine(event)) => self.engine_event(event),
+            (_, Input::ToolDone { id, value }) => self.tool_done(&id, value),
             (_, Input::Played { until }) => self.played(until.0),
             (Phase::Live, Input::Received { until }) => self.audio_received(until.0),
             (Phase::Live, Input::Voice { probability, from, to }) => self.voice(probability, from.0, to.0),
@@ -254,6 +258,7 @@ impl Session {
             reply.and_then(|reply| self.reply_fails(reply)),
             reply.filter(|reply| reply.complete).and_then(|reply| reply.playout.ends()),
             self.ending.as_ref().map(|ending| ending.deadline),
+            self.tools.deadline(),
             self.silence_wanted().map(|silence| self.silent_at(silence)),
         ];
         timers.into_iter().flatten().min().unwrap_or(MediaTime::MAX)
@@ -269,6 +274,7 @@ impl Session {
         {
             self.truncated(None);
         }
+        self.late_tools();
         // The end of a reply can make room for what has waited, which may be due as well.
         for _ in 0..MAX_CONSEQUENCES {
             self.silence();

@@ -2,16 +2,22 @@
 
 use causerie_model_api::{Content, Item, Request, Role, Scheduling, ToolBehavior, ToolCall, TurnId};
 
-use super::Session;
+use super::{Session, User};
 use crate::history::bytes;
-use crate::tools::CallState;
-use crate::{ProblemCode, ServerEvent, ToolResponse};
+use crate::tools::{Call, CallState};
+use crate::{Output, ProblemCode, ServerEvent, ToolResponse};
 
 /// Most text that one message may bring into the history.
 const MAX_CONTENT_BYTES: usize = 1 << 20;
 
 /// Most entries that wait for a running reply.
 const MAX_DEFERRED: usize = 256;
+
+/// Longest result of a function; more would hardly fit into a context.
+const MAX_RESULT_BYTES: usize = 64 * 1024;
+
+/// What the model is told of a longer one of the server's own.
+const TOO_LONG: &str = r#"{"error": "the result is too long"}"#;
 
 impl Session {
     /// A turn of text.
@@ -100,30 +106,83 @@ impl Session {
         reply.shown = true;
         let declared = self.behaviors.iter().find(|(name, _)| *name == call.name);
         let behavior = declared.map_or(ToolBehavior::Blocking, |(_, behavior)| *behavior);
-        self.tools.add(call.id.clone(), turn, behavior);
+        let server = self.server_tools.contains(&call.name);
+        let (id, name) = (call.id.clone(), call.name.clone());
+        let deadline = self.now + self.rules.timing.tool_timeout;
+        self.tools.add(Call { id, turn, behavior, state: CallState::Open, name, deadline, server });
         self.history.push(Item { role: Role::Model, content: vec![Content::ToolCall(call.clone())] });
-        self.client(ServerEvent::ToolCall(vec![call]));
+        if server {
+            self.outputs.push_back(Output::RunTool(call));
+        } else {
+            self.client(ServerEvent::ToolCall(vec![call]));
+        }
+    }
+
+    /// What the turn called is not wanted any more.
+    pub(super) fn cancel_tools(&mut self, turn: TurnId) {
+        let mut ids = Vec::new();
+        for (id, server) in self.tools.cancel(turn) {
+            match server {
+                true => self.outputs.push_back(Output::StopTool(id)),
+                false => ids.push(id),
+            }
+        }
+        if !ids.is_empty() {
+            self.client(ServerEvent::ToolCallCancellation(ids));
+        }
+    }
+
+    /// Turns do not wait for ever.
+    pub(super) fn late_tools(&mut self) {
+        while let Some(call) = self.tools.late(self.now) {
+            let (id, name, turn, server) = (call.id.clone(), call.name.clone(), call.turn, call.server);
+            if server {
+                self.outputs.push_back(Output::StopTool(id.clone()));
+            } else {
+                self.client(ServerEvent::ToolCallCancellation(vec![id.clone()]));
+            }
+            let seconds = self.rules.timing.tool_timeout.as_secs();
+            let message = format!("{name:?} did not answer the call {id:?} within {seconds} s");
+            self.warn(ProblemCode::DeadlineExceeded, "tool_call", message);
+            self.awaited_result(turn, id, name, r#"{"error": "the function did not answer in time"}"#.into(), false);
+        }
+    }
+
+    /// A function that the server ran has answered.
+    pub(super) fn tool_done(&mut self, id: &str, value: String) {
+        let Some(call) = self.tools.find(id).filter(|call| call.server && call.state == CallState::Open) else {
+            return;
+        };
+        let (id, name) = (call.id.clone(), call.name.clone());
+        let value = if value.len() > MAX_RESULT_BYTES { TOO_LONG.to_owned() } else { value };
+        let (scheduling, will_continue) = (Scheduling::default(), false);
+        self.tool_response(ToolResponse { id, name, response: value, scheduling, will_continue }, true);
     }
 
     pub(super) fn tool_responses(&mut self, responses: Vec<ToolResponse>) {
         for response in responses {
-            self.tool_response(response);
+            self.tool_response(response, false);
         }
     }
 
-    fn tool_response(&mut self, response: ToolResponse) {
+    fn tool_response(&mut self, response: ToolResponse, from_server: bool) {
         let ToolResponse { id, name, response: value, scheduling, will_continue } = response;
         let field = "tool_response.function_responses.id";
-        if value.len() > MAX_CONTENT_BYTES {
-            return self.too_much("tool_response.function_responses.response");
+        if value.len() > MAX_RESULT_BYTES {
+            let field = "tool_response.function_responses.response";
+            let message = format!("{} bytes are more than {MAX_RESULT_BYTES}; the call still waits", value.len());
+            return self.warn(ProblemCode::ResourceExhausted, field, message);
         }
-        let (turn, behavior) = match self.tools.find(&id) {
+        let (turn, behavior) = match self.tools.find(&id).filter(|call| call.server == from_server) {
             None => return self.warn(ProblemCode::InvalidArgument, field, format!("no call has the id {id:?}")),
             Some(call) if call.state == CallState::Answered => {
                 return self.warn(ProblemCode::FailedPrecondition, field, format!("{id:?} was answered before"));
             }
             Some(call) if call.state == CallState::Cancelled => {
                 return self.warn(ProblemCode::FailedPrecondition, field, format!("{id:?} was cancelled"));
+            }
+            Some(call) if call.state == CallState::Late => {
+                return self.warn(ProblemCode::FailedPrecondition, field, format!("{id:?} came too late"));
             }
             Some(call) => {
                 if !will_continue {
@@ -132,30 +191,41 @@ impl Session {
                 (call.turn, call.behavior)
             }
         };
-        self.history.push(Item {
-            role: Role::Tool,
-            content: vec![Content::ToolResult { call: id.clone(), name: name.clone(), value: value.clone() }],
-        });
-        self.drop_proposal();
-        self.engine(Request::ToolResult { session: self.id, call: id, name, value, scheduling, will_continue });
-        // The turn that waits for it goes on by itself.
-        if let Some(reply) = self.reply.as_deref_mut().filter(|reply| reply.turn == turn && reply.waits_for_tools()) {
-            reply.alive = self.now;
-            if !self.tools.open_in(turn) {
-                reply.done = None;
-            }
-            return;
-        }
-        if behavior == ToolBehavior::Blocking || scheduling == Scheduling::Silent {
-            return;
+        if behavior == ToolBehavior::Blocking {
+            return self.awaited_result(turn, id, name, value, will_continue);
         }
         if scheduling == Scheduling::Interrupt {
             self.interrupt();
         }
         if self.reply.is_some() {
-            self.owed = true;
-        } else {
+            // It belongs behind what is being said.
+            self.deferred.push(Item { role: Role::Tool, content: vec![Content::ToolResult { call: id, name, value }] });
+            self.owed |= scheduling != Scheduling::Silent;
+            return;
+        }
+        self.result(id, name, value, will_continue);
+        // Who speaks now is answered with the result in mind.
+        if scheduling != Scheduling::Silent && (self.user == User::Silent || scheduling == Scheduling::Interrupt) {
             self.start_from_history();
         }
+    }
+
+    /// A result that a turn waits for: the turn goes on by itself.
+    fn awaited_result(&mut self, turn: TurnId, id: String, name: String, value: String, will_continue: bool) {
+        self.result(id, name, value, will_continue);
+        if let Some(reply) = self.reply.as_deref_mut().filter(|reply| reply.turn == turn && reply.waits_for_tools()) {
+            reply.alive = self.now;
+            if !self.tools.open_in(turn) {
+                reply.done = None;
+            }
+        }
+    }
+
+    fn result(&mut self, call: String, name: String, value: String, will_continue: bool) {
+        let content = vec![Content::ToolResult { call: call.clone(), name: name.clone(), value: value.clone() }];
+        self.history.push(Item { role: Role::Tool, content });
+        self.drop_proposal();
+        let scheduling = Scheduling::default();
+        self.engine(Request::ToolResult { session: self.id, call, name, value, scheduling, will_continue });
     }
 }

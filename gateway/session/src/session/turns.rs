@@ -217,7 +217,9 @@ impl Session {
     pub(super) fn conclude(&mut self) {
         if let Some(reply) = self.reply.as_deref() {
             // Nobody is left who could answer the calls of a client that is done.
-            if reply.drained() && (!reply.waits_for_tools() || self.phase == Phase::Finishing) {
+            if reply.drained()
+                && (!reply.waits_for_tools() || (self.phase == Phase::Finishing && !self.tools.server_runs(reply.turn)))
+            {
                 self.generation_complete();
                 self.finish_when_heard();
             } else if self.reply_fails(reply).is_some_and(|at| at <= self.now) {
@@ -285,10 +287,7 @@ impl Session {
         if self.ending.is_some() {
             self.truncated(None);
         }
-        let cancelled = self.tools.cancel(reply.turn);
-        if !cancelled.is_empty() {
-            self.client(ServerEvent::ToolCallCancellation(cancelled));
-        }
+        self.cancel_tools(reply.turn);
         // A turn of which everything was made and sent is not called interrupted any more; what was not heard of the
         // little that the client still has is forgotten all the same.
         let reason = match reply.done.filter(|_| reply.complete) {
@@ -349,10 +348,7 @@ impl Session {
     /// The reply cannot go on; the conversation can.
     fn fail_reply(&mut self, code: ProblemCode, message: &str) {
         let Some(reply) = self.reply.take() else { return };
-        let cancelled = self.tools.cancel(reply.turn);
-        if !cancelled.is_empty() {
-            self.client(ServerEvent::ToolCallCancellation(cancelled));
-        }
+        self.cancel_tools(reply.turn);
         let until = self.cancel(&reply);
         let said = reply.text[..until].trim_end();
         if !said.is_empty() {

@@ -234,6 +234,76 @@ fn a_result_nobody_waited_for_is_spoken_about_later() {
 }
 
 #[test]
+fn a_result_that_comes_while_the_model_speaks_waits_for_its_end() {
+    let mut stage = Stage::new(with_tool(ToolBehavior::NonBlocking), Script::default());
+    stage.take(said("What time is it?"));
+    let call = ToolCall { id: "call-1".into(), name: "clock".into(), arguments: "{}".into() };
+    stage.event(Event::ToolCall { turn: TurnId(1), call }).take(result("call-1")).pass(400).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        0 > tool_call call-1
+        50 > text "One two three."
+        100 > text " Four five six."
+        100 > generation_complete
+        100 > turn_complete Finished(Stop) 9 tokens, at - - 50 - -
+        100 | append 1
+        100 | start 2
+        150 > text "One two three."
+        200 > text " Four five six."
+        200 > generation_complete
+        200 > turn_complete Finished(Stop) 9 tokens, at - - 50 - -
+        "#,
+    );
+}
+
+#[test]
+fn a_function_that_never_answers_is_given_up() {
+    let mut stage = Stage::new(with_tool(ToolBehavior::Blocking), Script { call: Some("clock"), ..Script::default() });
+    stage.take(said("What time is it?")).pass(61_000).take(result("call-1")).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        50 > text "One two three."
+        100 > text " Four five six."
+        100 > tool_call call-1
+        60100 > tool_call_cancellation call-1
+        60100 > warning DeadlineExceeded tool_call: "clock" did not answer the call "call-1" within 60 s
+        60100 | result call-1 {"error": "the function did not answer in time"}
+        61000 > warning FailedPrecondition tool_response.function_responses.id: "call-1" came too late
+        "#,
+    );
+}
+
+#[test]
+fn the_server_runs_its_own_functions() {
+    let client = with_tool(ToolBehavior::Blocking);
+    let server = Setup { tools: Vec::new(), server_tools: client.tools.clone(), ..client };
+    let mut stage = Stage::new(server, Script { call: Some("clock"), ..Script::default() });
+    let value = "{\"now\": 7}".to_owned();
+    stage.take(said("What time is it?")).pass(1_000).take(result("call-1")).take(Input::HalfClose);
+    stage.take(Input::ToolDone { id: "call-1".into(), value: value.clone() });
+    stage.take(Input::ToolDone { id: "call-1".into(), value });
+    stage.event(Event::Text { turn: TurnId(1), delta: " Seven.".into() });
+    stage.event(Event::Done { turn: TurnId(1), reason: FinishReason::Stop, usage: Usage::default() }).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        50 > text "One two three."
+        100 > text " Four five six."
+        100 | run call-1
+        1000 > warning InvalidArgument tool_response.function_responses.id: no call has the id "call-1"
+        1000 | result call-1 {"now": 7}
+        1000 > text " Seven."
+        1000 > generation_complete
+        1000 > turn_complete Finished(Stop) 0 tokens, at - - 50 - -
+        1000 | close
+        1000 > close Ok(())
+        "#,
+    );
+}
+
+#[test]
 fn a_client_that_is_done_answers_no_calls() {
     let mut stage = Stage::new(with_tool(ToolBehavior::Blocking), Script { call: Some("clock"), ..Script::default() });
     stage.take(said("What time is it?")).take(Input::HalfClose).pass(1_000).expect(

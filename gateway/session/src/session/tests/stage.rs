@@ -212,6 +212,8 @@ impl Stage {
                     }
                 }
                 Output::Client(ServerEvent::Audio { turn, start, pcm }) => self.hear(turn, start.0, pcm.len() as u64),
+                Output::RunTool(call) => self.line('|', &format!("run {}", call.id)),
+                Output::StopTool(id) => self.line('|', &format!("stop {id}")),
                 Output::Client(event) => {
                     let line = tell(&event);
                     self.line('>', &line);

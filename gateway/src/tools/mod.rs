@@ -1,0 +1,93 @@
+//! Functions that the server runs itself. They are offered to every conversation whose engine calls functions, beside
+//! those of the client, and a call of one is answered without the client seeing it.
+
+mod calculator;
+
+use std::sync::Arc;
+
+use causerie_model_api::{ToolBehavior, ToolDeclaration};
+use serde_json::{Value, json};
+
+/// Names in `tools.builtin` of the configuration.
+pub const BUILTIN: [&str; 2] = ["clock", "calculator"];
+
+/// The functions of a server.
+#[derive(Debug, Default)]
+pub struct Toolbox {
+    tools: Vec<(ToolDeclaration, Runner)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Runner {
+    Clock,
+    Calculator,
+}
+
+impl Toolbox {
+    /// A toolbox with these of [`BUILTIN`]; others are left out.
+    pub fn new(builtin: &[String]) -> Arc<Self> {
+        let tools = builtin.iter().filter_map(|name| match name.as_str() {
+            "clock" => {
+                let shape = json!({"type": "object", "properties": {}});
+                Some((declaration(name, "The current date and time of day", &shape), Runner::Clock))
+            }
+            "calculator" => {
+                let expression = json!({"type": "string", "description": "such as (17 + 4) * 2 / 3", "maxLength": 200});
+                let properties = json!({"expression": expression});
+                let shape = json!({"type": "object", "properties": properties, "required": ["expression"]});
+                Some((declaration(name, "Calculates with numbers", &shape), Runner::Calculator))
+            }
+            _ => None,
+        });
+        Arc::new(Self { tools: tools.collect() })
+    }
+
+    /// What the model is told of them.
+    pub fn declarations(&self) -> Vec<ToolDeclaration> {
+        self.tools.iter().map(|(declaration, _)| declaration.clone()).collect()
+    }
+
+    /// Runs a function. The answer is JSON text, with the key `error` when there is none.
+    pub async fn call(&self, name: &str, arguments: &str) -> String {
+        let arguments: Value = serde_json::from_str(arguments).unwrap_or_default();
+        let runner = self.tools.iter().find(|(declaration, _)| declaration.name == name).map(|(_, runner)| *runner);
+        let answer = match runner {
+            Some(Runner::Clock) => json!({"now": jiff::Zoned::now().strftime("%A, %-d %B %Y, %H:%M").to_string()}),
+            Some(Runner::Calculator) => {
+                match calculator::evaluate(arguments["expression"].as_str().unwrap_or_default()) {
+                    Ok(result) => json!({"result": result}),
+                    Err(error) => json!({"error": error}),
+                }
+            }
+            None => json!({"error": "there is no such function"}),
+        };
+        answer.to_string()
+    }
+}
+
+fn declaration(name: &str, description: &str, parameters: &Value) -> ToolDeclaration {
+    ToolDeclaration {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        parameters: parameters.to_string(),
+        behavior: ToolBehavior::Blocking,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_built_in_answers() {
+        let toolbox = Toolbox::new(&BUILTIN.map(str::to_owned));
+        assert_eq!(toolbox.declarations().len(), BUILTIN.len());
+        let answer = toolbox.call("calculator", r#"{"expression": "2 * (3 + 4)"}"#).await;
+        assert_eq!(answer, r#"{"result":14.0}"#);
+        for (name, arguments) in [("calculator", "{}"), ("calculator", "not json"), ("hammer", "{}")] {
+            let answer = toolbox.call(name, arguments).await;
+            assert!(answer.starts_with(r#"{"error":"#), "{name} {arguments}: {answer}");
+        }
+        assert!(toolbox.call("clock", "{}").await.contains(':'));
+    }
+}
