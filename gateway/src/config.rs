@@ -30,6 +30,9 @@
 //! [cascade]
 //! recognizer = "base"
 //! context = 8192
+//!
+//! [omni]
+//! context = 4096               # and `model`, the checkpoint's folder
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -62,6 +65,9 @@ pub struct ServeArgs {
     /// A GGUF file to think with, instead of the default model.
     #[arg(long, value_name = "FILE", env = "CAUSERIE_LM")]
     pub lm: Option<PathBuf>,
+    /// A folder with a Qwen3-Omni checkpoint, for `--engine omni`.
+    #[arg(long, value_name = "DIR", env = "CAUSERIE_MODEL")]
+    pub model: Option<PathBuf>,
     /// Threads that compute [default: all cores].
     #[arg(long, value_name = "N", env = "CAUSERIE_THREADS")]
     pub threads: Option<usize>,
@@ -98,6 +104,8 @@ pub struct Config {
     pub tools: ToolsConfig,
     /// The cascade engine.
     pub cascade: CascadeConfig,
+    /// The omni engine.
+    pub omni: OmniConfig,
 }
 
 impl Default for Config {
@@ -116,12 +124,13 @@ impl Default for Config {
             timing: TimingConfig::default(),
             tools: ToolsConfig::default(),
             cascade: CascadeConfig::default(),
+            omni: OmniConfig::default(),
         }
     }
 }
 
 /// Names in [`Config::engine`]; the first is the default.
-pub const ENGINES: [&str; 1] = ["cascade"];
+pub const ENGINES: [&str; 2] = ["cascade", "omni"];
 
 /// Times of a conversation, in milliseconds; `None` is the default of [`Timing`].
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -178,6 +187,24 @@ pub struct CascadeConfig {
 impl Default for CascadeConfig {
     fn default() -> Self {
         Self { lm: None, recognizer: "base".into(), threads: None, context: 8_192 }
+    }
+}
+
+/// Settings of the omni engine.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct OmniConfig {
+    /// The checkpoint's folder: `config.json`, `tokenizer.json` and the weights.
+    pub model: Option<PathBuf>,
+    /// Threads that compute; `None` for all cores.
+    pub threads: Option<usize>,
+    /// Tokens of a prompt and its reply.
+    pub context: usize,
+}
+
+impl Default for OmniConfig {
+    fn default() -> Self {
+        Self { model: None, threads: None, context: 4_096 }
     }
 }
 
@@ -251,12 +278,17 @@ impl Config {
         self.models = args.models.clone().or(self.models.take());
         self.cascade.lm = args.lm.clone().or(self.cascade.lm.take());
         self.cascade.threads = args.threads.or(self.cascade.threads);
+        self.omni.model = args.model.clone().or(self.omni.model.take());
+        self.omni.threads = args.threads.or(self.omni.threads);
     }
 
     fn check(&self, origin: &str) -> Result<(), ConfigError> {
         let wrong = |field, message| Err(ConfigError::Value { origin: origin.to_owned(), field, message });
         if !ENGINES.contains(&self.engine.as_str()) {
             return wrong("engine", format!("{:?} does not exist; there is: {}", self.engine, ENGINES.join(", ")));
+        }
+        if self.engine == "omni" && self.omni.model.is_none() {
+            return wrong("omni.model", "is not set; --model names the checkpoint's folder".into());
         }
         let timing = &self.timing;
         let ranges = [
@@ -274,6 +306,8 @@ impl Config {
             ("tools.timeout_seconds", Some(self.tools.timeout_seconds.into()), 1, 3_600),
             ("cascade.threads", self.cascade.threads.map(|n| n as u64), 1, 256),
             ("cascade.context", Some(self.cascade.context as u64), 512, 1 << 20),
+            ("omni.threads", self.omni.threads.map(|n| n as u64), 1, 256),
+            ("omni.context", Some(self.omni.context as u64), 128, 1 << 20),
         ];
         for (field, value, low, high) in ranges {
             if let Some(value) = value
@@ -353,8 +387,9 @@ mod tests {
             ("max_conversations = 0", vec!["c.toml", "max_conversations", "1 to 10000"]),
             ("[timing]\npiece = 5", vec!["c.toml", "timing.piece", "20 to 100"]),
             ("[timing]\nlag = 5", vec!["c.toml", "lag", "line 2"]),
-            ("engine = \"omni\"", vec!["c.toml", "engine", "omni", "cascade"]),
             ("[tools]\nbuiltin = [\"hammer\"]", vec!["c.toml", "tools.builtin", "hammer", "clock"]),
+            ("engine = \"parrot\"", vec!["c.toml", "engine", "parrot", "cascade", "omni"]),
+            ("engine = \"omni\"", vec!["c.toml", "omni.model", "--model"]),
             ("aliases = [\"\"]", vec!["c.toml", "aliases"]),
         ] {
             let error = parse(text).expect_err(text);

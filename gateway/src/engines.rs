@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use causerie_model::cascade;
+use causerie_model::omni::engine as omni;
 use causerie_model::smart_turn::{self, SmartTurn};
 use causerie_model::vad::{Vad, VadStream};
 
@@ -28,6 +29,23 @@ pub fn models_folder(config: &Config) -> PathBuf {
 
 /// A factory of the engine, called on the engine's thread.
 pub fn engine(config: &Config) -> EngineFactory {
+    match &config.omni.model {
+        Some(model) if config.engine == "omni" => omni_engine(config, model.clone()),
+        _ => cascade_engine(config),
+    }
+}
+
+fn omni_engine(config: &Config, model: PathBuf) -> EngineFactory {
+    let mut options = omni::Options::new(model);
+    options.sessions = config.max_conversations;
+    options.context = config.omni.context;
+    if let Some(threads) = config.omni.threads {
+        options.threads = threads;
+    }
+    Box::new(move || omni::load(&options).map_err(|e| with_causes(&e)))
+}
+
+fn cascade_engine(config: &Config) -> EngineFactory {
     let mut options = cascade::Options::new(models_folder(config));
     options.lm = config.cascade.lm.clone();
     options.recognizer = config.cascade.recognizer.clone();

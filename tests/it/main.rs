@@ -4,6 +4,7 @@
 mod bad_input;
 mod conversations;
 mod lifecycle;
+mod omni;
 mod real_models;
 mod real_tools;
 mod workspace;

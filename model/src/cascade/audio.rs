@@ -2,7 +2,7 @@
 
 /// Contiguous input samples `start..end`. Old samples are dropped by [`AudioBuffer::keep_from`]; a bound on the length
 /// drops the oldest on its own.
-pub(super) struct AudioBuffer {
+pub(crate) struct AudioBuffer {
     samples: Vec<f32>,
     start: u64,
     limit: usize,
@@ -10,17 +10,17 @@ pub(super) struct AudioBuffer {
 
 impl AudioBuffer {
     /// An empty buffer that never holds more than `limit` samples.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { samples: Vec::new(), start: 0, limit }
     }
 
     /// One past the last sample.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.start + self.samples.len() as u64
     }
 
     /// Appends `pcm` at position `at`. A gap before it becomes silence; an overlap keeps what was there.
-    pub(super) fn push(&mut self, at: u64, pcm: &[f32]) {
+    pub(crate) fn push(&mut self, at: u64, pcm: &[f32]) {
         let end = self.end();
         if at > end {
             let gap = at - end;
@@ -40,21 +40,21 @@ impl AudioBuffer {
     }
 
     /// Forgets samples before `position`.
-    pub(super) fn keep_from(&mut self, position: u64) {
+    pub(crate) fn keep_from(&mut self, position: u64) {
         let drop = position.saturating_sub(self.start).min(self.samples.len() as u64);
         self.samples.drain(..drop as usize);
         self.start += drop;
     }
 
     /// The samples of `from..until` that are still held.
-    pub(super) fn range(&self, from: u64, until: u64) -> &[f32] {
+    pub(crate) fn range(&self, from: u64, until: u64) -> &[f32] {
         let index = |position: u64| (position.clamp(self.start, self.end()) - self.start) as usize;
         let (from, until) = (index(from), index(until));
         &self.samples[from..until.max(from)]
     }
 
     /// The middle of the quietest `window` samples inside `from..until`: where an utterance is cut with least harm.
-    pub(super) fn quietest(&self, from: u64, until: u64, window: usize) -> u64 {
+    pub(crate) fn quietest(&self, from: u64, until: u64, window: usize) -> u64 {
         let samples = self.range(from, until);
         let first = from.clamp(self.start, self.end());
         if samples.len() <= window {

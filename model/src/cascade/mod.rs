@@ -8,7 +8,7 @@
 //! Speculation needs no undo: the language model's memory is a cache of tokens, compared with the next prompt and cut
 //! where they differ, and the events of a proposed turn stay with it until it is committed.
 
-mod audio;
+pub(crate) mod audio;
 mod conversation;
 mod history;
 mod networks;

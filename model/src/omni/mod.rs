@@ -8,12 +8,14 @@
 //! - `decoder`, `rope`, [`kv`]: what thinker, talker and code predictor have in common; `layers`: what the others have.
 //! - [`audio`], [`vision`], [`positions`], `thinker`: the understanding part.
 //! - `talker`, [`code2wav`]: the speaking part.
+//! - [`engine`]: conversations over all of it.
 
 pub mod audio;
 pub mod checkpoint;
 pub mod code2wav;
 pub mod config;
 mod decoder;
+pub mod engine;
 mod error;
 pub mod kv;
 mod layers;

@@ -6,6 +6,7 @@
 
 mod bpe;
 mod decode;
+mod json;
 mod pattern;
 mod spm;
 #[cfg(test)]

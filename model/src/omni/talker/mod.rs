@@ -19,7 +19,7 @@ use super::load::Loader;
 use crate::lm::moe::add;
 use crate::lm::resize;
 
-pub(super) use predictor::Predictor;
+pub(super) use predictor::{Frames, Predictor};
 pub(super) use prompt::{Opening, Prompt};
 
 /// Ids at the end of the vocabulary that are never codes; the end of speech is among them, and allowed.

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use crate::omni::parity::Comparison;
 
 /// The golden checkpoint and its cases.
-pub(super) fn tiny() -> PathBuf {
+pub(in crate::omni) fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/qwen3-omni-tiny")
 }
 

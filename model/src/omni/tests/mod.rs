@@ -1,1 +1,3 @@
 mod golden;
+
+pub(super) use golden::tiny;

@@ -1,0 +1,113 @@
+//! What an operator decides, and what a checkpoint says of how it wants to be drawn from.
+
+use std::path::{Path, PathBuf};
+
+use causerie_kernels::ops::sample::Params;
+use serde_json::Value;
+
+use crate::omni::OmniError;
+
+/// What to load and how much room to give it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The checkpoint's folder.
+    pub model: PathBuf,
+    /// Threads that compute, the engine's own included.
+    pub threads: usize,
+    /// Conversations at once.
+    pub sessions: usize,
+    /// Tokens of a prompt and its reply.
+    pub context: usize,
+}
+
+impl Options {
+    /// The defaults for a folder on this machine.
+    pub fn new(model: PathBuf) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { model, threads, sessions: 8, context: 4_096 }
+    }
+}
+
+/// How words and codes are drawn when a conversation does not say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Generation {
+    /// Words.
+    pub(super) thinker: Params,
+    /// First codes of frames. The repetition penalty is about those of the same answer.
+    pub(super) talker: Params,
+    /// The other codes.
+    pub(super) predictor: Params,
+    /// Most words of an answer.
+    pub(super) max_words: usize,
+    /// Most frames of an answer.
+    pub(super) max_frames: usize,
+}
+
+impl Default for Generation {
+    /// The defaults of the reference implementation's `generate`.
+    fn default() -> Self {
+        let params = |temperature, top_k, top_p, repetition| Params {
+            temperature,
+            top_k,
+            top_p,
+            repetition,
+            ..Params::default()
+        };
+        Self {
+            thinker: params(0.7, 20, 0.8, 1.0),
+            talker: params(0.9, 50, 1.0, 1.05),
+            predictor: params(1.0, 50, 0.8, 1.0),
+            max_words: 1_024,
+            max_frames: 4_096,
+        }
+    }
+}
+
+impl Generation {
+    /// Reads `generation_config.json` of the folder `dir`, if there is one. All fields are optional in it.
+    ///
+    /// # Errors
+    /// [`OmniError::Malformed`] if it is not what it should be.
+    pub(super) fn read(dir: &Path) -> Result<Self, OmniError> {
+        let path = dir.join("generation_config.json");
+        let wrong = |problem: String| OmniError::malformed(&path, problem);
+        let mut generation = Self::default();
+        if !path.exists() {
+            return Ok(generation);
+        }
+        let text = std::fs::read_to_string(&path).map_err(|e| wrong(e.to_string()))?;
+        let file: Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let float = |name: &str, target: &mut f32| match file.get(name).filter(|v| !v.is_null()) {
+            None => Ok(()),
+            Some(value) => match value.as_f64().filter(|v| v.is_finite() && *v >= 0.0) {
+                Some(value) => {
+                    *target = value as f32;
+                    Ok(())
+                }
+                None => Err(wrong(format!("{name} is {value}"))),
+            },
+        };
+        let count = |name: &str, target: &mut usize| match file.get(name).filter(|v| !v.is_null()) {
+            None => Ok(()),
+            Some(value) => match value.as_u64().filter(|v| *v < 1 << 31) {
+                Some(value) => {
+                    *target = value as usize;
+                    Ok(())
+                }
+                None => Err(wrong(format!("{name} is {value}"))),
+            },
+        };
+        for (prefix, params) in [("", &mut generation.thinker), ("talker_", &mut generation.talker)] {
+            float(&format!("{prefix}temperature"), &mut params.temperature)?;
+            float(&format!("{prefix}top_p"), &mut params.top_p)?;
+            float(&format!("{prefix}repetition_penalty"), &mut params.repetition)?;
+            count(&format!("{prefix}top_k"), &mut params.top_k)?;
+        }
+        count("thinker_max_new_tokens", &mut generation.max_words)?;
+        count("talker_max_new_tokens", &mut generation.max_frames)?;
+        if generation.thinker.repetition == 0.0 || generation.talker.repetition == 0.0 {
+            return Err(wrong("a repetition penalty is 0".into()));
+        }
+        Ok(generation)
+    }
+}
