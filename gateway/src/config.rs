@@ -27,6 +27,10 @@
 //! builtin = []                 # of "clock" and "calculator"
 //! timeout_seconds = 60         # after which a call has failed, whoever runs it
 //!
+//! # [[tools.mcp]]              # a server of the Model Context Protocol, started with this one
+//! # command = "my-mcp-server"
+//! # args = []
+//!
 //! [cascade]
 //! recognizer = "base"
 //! context = 8192
@@ -162,11 +166,24 @@ pub struct ToolsConfig {
     pub builtin: Vec<String>,
     /// [`Timing::tool_timeout`].
     pub timeout_seconds: u32,
+    /// Servers whose functions are offered in every conversation.
+    pub mcp: Vec<McpConfig>,
+}
+
+/// A server of the Model Context Protocol that speaks over its standard streams.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct McpConfig {
+    /// The program.
+    pub command: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
 }
 
 impl Default for ToolsConfig {
     fn default() -> Self {
-        Self { builtin: Vec::new(), timeout_seconds: 60 }
+        Self { builtin: Vec::new(), timeout_seconds: 60, mcp: Vec::new() }
     }
 }
 

@@ -118,8 +118,8 @@ impl Server {
         let (grpc_listener, grpc_addr) = listen("listen", &config.listen).await?;
         let (http_listener, http_addr) = listen("http", &config.http).await?;
         let start = |what, error: &dyn std::fmt::Display| ServeError::Start { what, message: error.to_string() };
-        let host = EngineHost::start_with(factory, Toolbox::new(&config.tools.builtin))
-            .map_err(|e| start("engine thread", &e))?;
+        let tools = Toolbox::start(&config.tools).await.map_err(|e| start("tools", &e))?;
+        let host = EngineHost::start_with(factory, tools).map_err(|e| start("engine thread", &e))?;
         let pool = MediaPool::start(detector).map_err(|e| start("media thread", &e))?;
         let metrics = Arc::new(Metrics::default());
         let (drain, draining) = watch::channel(None);

@@ -1,5 +1,6 @@
 //! What conversations are like for their clients.
 
+use causerie_gateway::config::McpConfig;
 use causerie_model_api::{Modality, OUTPUT_RATE};
 use causerie_proto::v1::{self, client_message::MessageType as ToServer};
 use causerie_tests::scripted::WORD_SAMPLES;
@@ -180,6 +181,21 @@ async fn the_server_runs_its_own_functions() {
     let turn = call.turn().await;
     assert!(turn.text.starts_with("You said: clock gave {\"now\":"), "{turn:?}");
     assert!(turn.calls.is_empty() && turn.warnings.is_empty(), "{turn:?}");
+}
+
+#[tokio::test]
+async fn functions_of_an_mcp_server_are_run_and_a_dead_server_is_started_anew() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/it/mcp_server.py");
+    let mut config = config();
+    config.tools.mcp = vec![McpConfig { command: "python3".into(), args: vec![script.into()] }];
+    let server = start(&config).await;
+    let channel = connect(server.grpc_addr).await;
+    let (mut call, _) = Call::begin(&channel, setup(Modality::Text)).await;
+    for (words, answer) in [("call twice", "ran twice"), ("call die", "not available"), ("call twice", "ran twice")] {
+        call.say(words).await;
+        let turn = call.turn().await;
+        assert!(turn.text.contains(answer) && turn.calls.is_empty(), "{words}: {turn:?}");
+    }
 }
 
 #[tokio::test]

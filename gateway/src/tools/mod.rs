@@ -2,11 +2,14 @@
 //! those of the client, and a call of one is answered without the client seeing it.
 
 mod calculator;
+mod mcp;
 
 use std::sync::Arc;
 
 use causerie_model_api::{ToolBehavior, ToolDeclaration};
 use serde_json::{Value, json};
+
+use crate::config::ToolsConfig;
 
 /// Names in `tools.builtin` of the configuration.
 pub const BUILTIN: [&str; 2] = ["clock", "calculator"];
@@ -17,13 +20,32 @@ pub struct Toolbox {
     tools: Vec<(ToolDeclaration, Runner)>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Runner {
     Clock,
     Calculator,
+    Mcp(Arc<mcp::Server>),
 }
 
 impl Toolbox {
+    /// The toolbox of a configuration; starts the servers that it names.
+    ///
+    /// # Errors
+    /// A server cannot be used, or two have a function of the same name; for the operator.
+    pub async fn start(config: &ToolsConfig) -> Result<Arc<Self>, String> {
+        let mut toolbox = Self { tools: Self::new(&config.builtin).tools.clone() };
+        for server in &config.mcp {
+            let (server, declarations) = mcp::Server::start(server).await?;
+            for declaration in declarations {
+                if toolbox.tools.iter().any(|(other, _)| other.name == declaration.name) {
+                    return Err(format!("two functions are called {:?}", declaration.name));
+                }
+                toolbox.tools.push((declaration, Runner::Mcp(server.clone())));
+            }
+        }
+        Ok(Arc::new(toolbox))
+    }
+
     /// A toolbox with these of [`BUILTIN`]; others are left out.
     pub fn new(builtin: &[String]) -> Arc<Self> {
         let tools = builtin.iter().filter_map(|name| match name.as_str() {
@@ -50,7 +72,7 @@ impl Toolbox {
     /// Runs a function. The answer is JSON text, with the key `error` when there is none.
     pub async fn call(&self, name: &str, arguments: &str) -> String {
         let arguments: Value = serde_json::from_str(arguments).unwrap_or_default();
-        let runner = self.tools.iter().find(|(declaration, _)| declaration.name == name).map(|(_, runner)| *runner);
+        let runner = self.tools.iter().find(|(declaration, _)| declaration.name == name).map(|(_, runner)| runner);
         let answer = match runner {
             Some(Runner::Clock) => json!({"now": jiff::Zoned::now().strftime("%A, %-d %B %Y, %H:%M").to_string()}),
             Some(Runner::Calculator) => {
@@ -59,6 +81,10 @@ impl Toolbox {
                     Err(error) => json!({"error": error}),
                 }
             }
+            Some(Runner::Mcp(server)) => match server.call(name, arguments).await {
+                Ok(result) => result,
+                Err(error) => json!({"error": error}),
+            },
             None => json!({"error": "there is no such function"}),
         };
         answer.to_string()
