@@ -1,3 +1,6 @@
+mod bad_input;
+mod blocks;
 mod golden;
+mod streaming;
 
 pub(super) use golden::tiny;
