@@ -467,7 +467,8 @@ impl Task {
             for Window { probability, from, to, power } in windows {
                 // The piece ends now; its windows ended while it was recorded.
                 let at = now.saturating_sub(SampleRate::HZ_16000.duration(until.0.saturating_sub(to.0)));
-                let own = self.echo.as_mut().is_some_and(|echo| echo.is_echo(at, power, probability >= VOICED));
+                let (voiced, playing) = (probability >= VOICED, self.speaking);
+                let own = self.echo.as_mut().is_some_and(|echo| echo.is_echo(at, power, voiced, playing));
                 self.heard.push_back(Input::Voice { probability: if own { 0.0 } else { probability }, from, to });
             }
         }

@@ -103,8 +103,9 @@ impl EchoGate {
     }
 
     /// Whether a window of the microphone that ended at `at` with this power is our own voice and nobody else's.
-    /// `speech` is whether the detector takes it for speech.
-    pub(crate) fn is_echo(&mut self, at: Duration, power: f32, speech: bool) -> bool {
+    /// `speech` is whether the detector takes it for speech, `playing` whether the reply is still being heard: behind its
+    /// end, and as long as nothing is known of the room, who speaks is the user.
+    pub(crate) fn is_echo(&mut self, at: Duration, power: f32, speech: bool, playing: bool) -> bool {
         self.forget(at);
         let latest = (slot(at).saturating_sub(self.first) as usize).min(self.voice.len());
         let voice = |slot: usize| self.voice.get(slot).copied().unwrap_or(0.0) / SLOT_SAMPLES as f32;
@@ -120,6 +121,7 @@ impl EchoGate {
         let likeness = if speech { self.likeness() } else { None };
         let echo = match self.coupling() {
             Some(coupling) if power > MARGIN * coupling * loudest => false,
+            None if !playing => return false,
             _ if likeness.is_some_and(|likeness| likeness < UNLIKE) => {
                 self.ratios.clear();
                 return false;

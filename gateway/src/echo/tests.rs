@@ -110,7 +110,7 @@ impl Room {
             let level = power(window);
             // The detector hears everything that is not noise.
             let speech = level > 3e-6;
-            passed.push_back(!gate.is_echo(now, level, speech) && speech);
+            passed.push_back(!gate.is_echo(now, level, speech, true) && speech);
             if passed.len() > 5 {
                 passed.pop_front();
             }
@@ -172,17 +172,17 @@ fn a_volume_turned_up_is_learned() {
 #[test]
 fn without_our_voice_everything_passes() {
     let mut gate = EchoGate::new();
-    assert!(!gate.is_echo(Duration::from_secs(1), 1e-9, false));
-    assert!(!gate.is_echo(Duration::from_secs(2), 1.0, true));
+    assert!(!gate.is_echo(Duration::from_secs(1), 1e-9, false, true));
+    assert!(!gate.is_echo(Duration::from_secs(2), 1.0, true, true));
     gate.sent(Duration::from_secs(2), &[0.5; 48_000]);
-    assert!(gate.is_echo(Duration::from_millis(2_100), 0.1, true), "nothing is known yet");
+    assert!(gate.is_echo(Duration::from_millis(2_100), 0.1, true, true), "nothing is known yet");
     // The client dropped it: after the longest way back it can be heard no more.
     gate.dropped(Duration::from_millis(2_100));
-    assert!(gate.is_echo(Duration::from_millis(2_500), 0.1, true));
-    assert!(!gate.is_echo(Duration::from_millis(2_750), 0.1, true));
+    assert!(gate.is_echo(Duration::from_millis(2_500), 0.1, true, true));
+    assert!(!gate.is_echo(Duration::from_millis(2_750), 0.1, true, true));
     // What comes after is heard at once.
     gate.sent(Duration::from_secs(9), &[0.5; 4_800]);
-    assert!(gate.is_echo(Duration::from_millis(9_100), 0.1, true));
+    assert!(gate.is_echo(Duration::from_millis(9_100), 0.1, true, true));
 }
 
 #[test]
@@ -193,9 +193,20 @@ fn a_future_of_any_length_and_clocks_that_jump_do_no_harm() {
         for _ in 0..40 {
             gate.sent(now, &[0.5; 24_000]);
         }
-        gate.is_echo(now, f32::NAN, true);
-        gate.is_echo(now, f32::INFINITY, true);
+        gate.is_echo(now, f32::NAN, true, true);
+        gate.is_echo(now, f32::INFINITY, true, true);
         gate.dropped(now);
         assert!(gate.voice.len() <= REACH + MAX_AHEAD && gate.levels.len() <= LIKENESS + REACH);
     }
+}
+
+#[test]
+fn who_answers_at_once_is_heard() {
+    // The microphone was off during the reply, so nothing is known of the room.
+    let mut gate = EchoGate::new();
+    gate.sent(Duration::ZERO, &[0.5; 48_000]);
+    assert!(gate.is_echo(Duration::from_millis(1_990), 0.1, true, true));
+    assert!(!gate.is_echo(Duration::from_millis(2_010), 0.1, true, false));
+    // What was sent faster than it was spoken, too.
+    assert!(!gate.is_echo(Duration::from_millis(500), 0.1, true, false));
 }
