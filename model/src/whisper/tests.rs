@@ -38,15 +38,24 @@ fn recording(name: &str) -> Option<Vec<f32>> {
 
 /// The sentences of [`RECORDINGS`] with their transcripts.
 fn sentences() -> Option<Vec<(String, Vec<f32>)>> {
-    let first = recording("goforward.raw")?;
-    let mut sentences = vec![("go forward ten meters".to_owned(), first)];
-    let text = std::fs::read_to_string(Path::new(RECORDINGS).join("librivox/transcription")).unwrap();
-    for line in text.lines() {
-        let (said, name) = line.split_once("</s> (").unwrap();
-        let name = format!("librivox/{}.wav", name.trim_end_matches(')'));
-        sentences.push((said.trim_start_matches("<s>").to_owned(), recording(&name)?));
-    }
+    let mut sentences = vec![("go forward ten meters".to_owned(), recording("goforward.raw")?)];
+    sentences.extend(transcribed("librivox", "transcription")?);
     Some(sentences)
+}
+
+/// The recordings of a folder of [`RECORDINGS`] that its list has transcripts for.
+fn transcribed(folder: &str, list: &str) -> Option<Vec<(String, Vec<f32>)>> {
+    let list = Path::new(RECORDINGS).join(folder).join(list);
+    if !testing::required(list.exists(), "package pocketsphinx-testdata", "install it") {
+        return None;
+    }
+    let text = std::fs::read_to_string(list).unwrap();
+    let sentence = |line: &str| {
+        let (said, name) = line.split_once("</s> (").unwrap();
+        let name = format!("{folder}/{}.wav", name.trim_end_matches(')'));
+        Some((said.trim_start_matches("<s>").to_owned(), recording(&name)?))
+    };
+    text.lines().map(sentence).collect()
 }
 
 fn transcribe(whisper: &Whisper, pool: &Pool, pcm: &[f32], options: Options) -> (Transcript, usize) {
@@ -186,6 +195,23 @@ fn recordings_are_transcribed() {
     }
     // One of the errors is the transcript's own ("a more a amiable woman").
     assert!(errors.rate() <= 0.05, "{errors:?}");
+}
+
+/// Names of playing cards, called out one or two words at a time. The model itself errs four times in these 21 words,
+/// in its full window of 30 s just as in ours ("seven of" is heard as "7F"); nothing may be added to that.
+#[test]
+fn clipped_words_are_heard_as_well_as_the_model_can() {
+    let (Some(base), Some(cards)) = (model("base"), transcribed("cards", "cards.transcription")) else { return };
+    let pool = Pool::new(2);
+    let whisper = Whisper::load(&pool, &base).unwrap();
+    let mut errors = wer::Errors::default();
+    for (said, pcm) in &cards {
+        let (heard, _) = transcribe(&whisper, &pool, pcm, Options::default());
+        println!("{heard:?}");
+        errors += wer::word_errors(said, &heard.text);
+    }
+    assert_eq!(errors.words, 21);
+    assert!(errors.edits <= 4, "{errors:?}");
 }
 
 #[test]

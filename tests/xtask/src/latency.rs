@@ -1,7 +1,8 @@
 //! Spoken questions asked of a running server through `causerie talk --json`, at the pace of speech.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -71,8 +72,8 @@ pub(crate) fn bench(args: &BenchArgs) -> anyhow::Result<()> {
         report(callers, &answers);
         all.extend(answers);
     }
-    if let Some(peak) = args.pid.and_then(machine::peak_rss_mb) {
-        println!("\nserver's peak resident memory: {peak:.0} MB");
+    if let Some(pid) = args.pid {
+        memory(args, pid)?;
     }
     let wrong: Vec<_> = all.iter().filter(|answer| !answer.right).map(|answer| &answer.turn).collect();
     for turn in wrong {
@@ -82,6 +83,17 @@ pub(crate) fn bench(args: &BenchArgs) -> anyhow::Result<()> {
         let lines: String = all.iter().map(|answer| format!("{}\n", answer.turn)).collect();
         fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    Ok(())
+}
+
+/// The server's memory after the questions, and after a conversation that begins with an instruction of 4,000 tokens.
+fn memory(args: &BenchArgs, pid: u32) -> anyhow::Result<()> {
+    let Some(before) = machine::peak_rss_mb(pid) else { return Ok(()) };
+    // Ten tokens a sentence.
+    let instruction = "The quick brown fox jumps over the lazy dog. ".repeat(400);
+    let turn = last_turn(args, &["--instruction", &instruction, "--text", "Which animal jumps?"])?;
+    let (tokens, after) = (&turn["usage"]["prompt_tokens"], machine::peak_rss_mb(pid).unwrap_or(0.0));
+    println!("\nserver's peak resident memory: {before:.0} MB; {after:.0} MB with a conversation of {tokens} tokens");
     Ok(())
 }
 
@@ -114,7 +126,7 @@ fn ask_all(args: &BenchArgs, questions: &[Question], callers: usize) -> anyhow::
 
 fn ask(args: &BenchArgs, question: &Question) -> anyhow::Result<Answer> {
     let input = args.questions.join(&question.name).with_extension("wav");
-    let turn = last_turn(&args.causerie, &args.server, &input)?;
+    let turn = last_turn(args, &[input])?;
     let said = turn["output_transcript"].as_str().unwrap_or_default().to_lowercase();
     let right = question.answers.iter().any(|answer| has_words(&said, answer));
     Ok(Answer { turn, right })
@@ -127,19 +139,19 @@ fn has_words(text: &str, words: &str) -> bool {
         .any(|(at, _)| edge(text[..at].chars().next_back()) && edge(text[at + words.len()..].chars().next()))
 }
 
-/// The last turn of a call that speaks `input`.
-fn last_turn(causerie: &Path, server: &str, input: &Path) -> anyhow::Result<Value> {
-    let output = Command::new(causerie)
-        .args(["talk", "--json", "--server", server])
-        .arg(input)
+/// The last turn of a call with these arguments of `causerie talk`.
+fn last_turn<A: AsRef<OsStr>>(args: &BenchArgs, call: &[A]) -> anyhow::Result<Value> {
+    let output = Command::new(&args.causerie)
+        .args(["talk", "--json", "--server", &args.server])
+        .args(call)
         .stderr(Stdio::inherit())
         .output()
-        .with_context(|| format!("cannot run {}", causerie.display()))?;
+        .with_context(|| format!("cannot run {}", args.causerie.display()))?;
     if !output.status.success() {
-        bail!("the call with {} failed: {}", input.display(), output.status);
+        bail!("the call failed: {}", output.status);
     }
     let text = String::from_utf8(output.stdout)?;
-    let last = text.lines().next_back().with_context(|| format!("no turn came for {}", input.display()))?;
+    let last = text.lines().next_back().context("no turn came")?;
     Ok(serde_json::from_str(last)?)
 }
 

@@ -40,7 +40,7 @@ pub(crate) struct NetworksArgs {
     /// Folder of the models.
     #[arg(long, env = "CAUSERIE_MODELS")]
     models: Option<PathBuf>,
-    /// WAV files of utterances for the recogniser.
+    /// WAV files of utterances for the recogniser; those under 7 s count.
     utterances: Vec<PathBuf>,
     /// Folder with node-llama-cpp installed; without it, llama.cpp is not measured.
     #[arg(long)]
@@ -141,11 +141,14 @@ fn time_llama(folder: &Path, model: &Path) -> anyhow::Result<(f64, f64)> {
 
 fn recogniser(args: &NetworksArgs, models: &Path, pool: &Pool) -> anyhow::Result<()> {
     let whisper = Whisper::load(pool, &models.join("whisper/base"))?;
-    let mut times = Vec::new();
-    let mut seconds = 0.0;
+    let (mut short, mut long) = (Vec::new(), Vec::new());
     for path in &args.utterances {
         let pcm = wav::read_at(path, SampleRate::HZ_16000)?;
-        seconds += pcm.len() as f64 / 16_000.0;
+        let times = match pcm.len() as f32 / 16_000.0 {
+            0.0..5.0 => &mut short,
+            5.0..7.0 => &mut long,
+            _ => continue,
+        };
         for _ in 0..args.rounds {
             let begun = Instant::now();
             let options = Options { language: Some("en".into()), ..Options::default() };
@@ -154,8 +157,8 @@ fn recogniser(args: &NetworksArgs, models: &Path, pool: &Pool) -> anyhow::Result
             times.push(begun.elapsed().as_secs_f64() * 1e3);
         }
     }
-    let mean = seconds / args.utterances.len().max(1) as f64;
-    println!("{}", table::row(&format!("Whisper base: utterances of {mean:.1} s on average"), &times));
+    println!("{}", table::row("Whisper base: utterances under 5 s", &short));
+    println!("{}", table::row("Whisper base: utterances of 5 to 7 s", &long));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use causerie_proto::v1::{
-    ServerContent, ServerMessage, TurnEndReason, TurnMetrics, part::Data, server_message::MessageType,
+    ServerContent, ServerMessage, TurnEndReason, TurnMetrics, UsageMetadata, part::Data, server_message::MessageType,
 };
 use causerie_units::SampleRate;
 
@@ -29,6 +29,8 @@ pub(super) struct Turn {
     pub(super) output_transcript: String,
     pub(super) metrics: TurnMetrics,
     pub(super) reason: TurnEndReason,
+    /// What the turn cost, if the server said so.
+    pub(super) usage: Option<UsageMetadata>,
     /// The reply's speech.
     pub(super) audio: Vec<f32>,
     /// End of the utterance to the arrival of the reply's first voiced sample.
@@ -95,6 +97,9 @@ impl Recorder {
 
     /// Takes a message that came at `now`.
     pub(super) fn take(&mut self, now: Instant, message: ServerMessage) -> Event {
+        if message.usage_metadata.is_some() {
+            self.turn.usage = message.usage_metadata;
+        }
         match message.message_type {
             Some(MessageType::ServerContent(content)) => self.content(now, content),
             Some(MessageType::Warning(problem) | MessageType::Error(problem)) => {

@@ -81,6 +81,11 @@ pub(super) fn json(turn: &Turn) -> Value {
         "ran_dry": turn.dry.count,
         "ran_dry_ms": round(Some(turn.dry.ms)),
         "reason": reason(turn),
+        "usage": turn.usage.as_ref().map(|usage| json!({
+            "prompt_tokens": usage.prompt_token_count,
+            "response_tokens": usage.response_token_count,
+            "cached_tokens": usage.cached_content_token_count,
+        })),
         "warnings": turn.warnings,
     })
 }
@@ -117,6 +122,7 @@ mod tests {
                 ..TurnMetrics::default()
             },
             reason: TurnEndReason::Stop,
+            usage: None,
             audio: vec![0.0; 36_000],
             first_voiced_ms: Some(400.0),
             dry: Dry { count: 1, ms: 20.0 },
