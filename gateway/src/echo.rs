@@ -107,9 +107,12 @@ impl EchoGate {
     /// end, and as long as nothing is known of the room, who speaks is the user.
     pub(crate) fn is_echo(&mut self, at: Duration, power: f32, speech: bool, playing: bool) -> bool {
         self.forget(at);
-        let latest = (slot(at).saturating_sub(self.first) as usize).min(self.voice.len());
         let voice = |slot: usize| self.voice.get(slot).copied().unwrap_or(0.0) / SLOT_SAMPLES as f32;
-        let loudest = (latest.saturating_sub(REACH)..=latest).map(voice).fold(0.0, f32::max);
+        // What was recorded before our voice was heard is no echo of it, however late it comes.
+        let loudest = slot(at).checked_sub(self.first).map_or(0.0, |latest| {
+            let latest = (latest as usize).min(self.voice.len());
+            (latest.saturating_sub(REACH)..=latest).map(voice).fold(0.0, f32::max)
+        });
         if self.levels.len() == LIKENESS + REACH {
             self.levels.pop_front();
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use causerie_gateway::config::Config;
 use causerie_gateway::serve::Server;
 use causerie_model_api::Modality;
+use causerie_proto::v1::live_client::LiveClient;
 use causerie_proto::{COMPATIBLE_SERVICES, SERVICE, v1};
 use causerie_tests::scripted::LoudnessDetector;
 use causerie_tests::service::{Call, OUR_PATH, config, connect, factory, first, get, setup, start, until_page};
@@ -59,6 +60,23 @@ async fn probes_and_metrics_are_answered() {
     }
     let (status, _) = get(server.http_addr, "/nothing").await;
     assert!(status.contains("404"), "{status}");
+}
+
+#[tokio::test]
+async fn a_stream_that_never_sends_its_setup_is_ended() {
+    let server = start(&Config { setup_timeout_seconds: 1, ..config() }).await;
+    let channel = connect(server.grpc_addr).await;
+    let (mut other, _) = Call::begin(&channel, setup(Modality::Text)).await;
+    let nothing = tokio_stream::pending::<v1::ClientMessage>();
+    let status = match LiveClient::new(channel).converse(nothing).await {
+        Err(status) => status,
+        Ok(response) => response.into_inner().message().await.expect_err("nothing can be answered"),
+    };
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(status.message().contains("no setup came within 1 s"), "{status}");
+    // Others have been served meanwhile and are still.
+    other.say("hello").await;
+    other.turn().await;
 }
 
 #[tokio::test]

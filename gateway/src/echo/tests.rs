@@ -210,3 +210,11 @@ fn who_answers_at_once_is_heard() {
     // What was sent faster than it was spoken, too.
     assert!(!gate.is_echo(Duration::from_millis(500), 0.1, true, false));
 }
+
+#[test]
+fn what_was_recorded_before_our_voice_is_no_echo_of_it() {
+    let mut gate = EchoGate::new();
+    gate.sent(Duration::from_secs(1), &[0.5; OUTPUT_RATE as usize]);
+    assert!(!gate.is_echo(Duration::from_millis(500), 0.25, true, true));
+    assert!(gate.is_echo(Duration::from_millis(1_200), 0.25, true, true));
+}
