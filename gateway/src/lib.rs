@@ -15,6 +15,7 @@ pub mod engine_host;
 pub mod engines;
 pub mod grpc;
 pub mod http;
+pub mod live;
 pub mod media;
 pub mod metrics;
 pub mod models;

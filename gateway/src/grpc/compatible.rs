@@ -6,7 +6,7 @@ use causerie_proto::{COMPATIBLE_METHOD, COMPATIBLE_SERVICES, SERVICE};
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 
-use super::Dialect;
+use crate::live::Dialect;
 
 /// The service of [`COMPATIBLE_SERVICES`]`[VERSION]`: the same messages on another path.
 #[derive(Clone, Debug)]

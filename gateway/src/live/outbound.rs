@@ -38,9 +38,15 @@ impl Encoder {
 
     /// A message that stands beside the conversation: an answer to a ping, a warning of the transport.
     pub(super) fn own(&self, message: MessageType) -> Option<v1::ServerMessage> {
-        let foreign = matches!(message, MessageType::GoAway(_));
-        (foreign || self.dialect == Dialect::Causerie)
-            .then_some(v1::ServerMessage { message_type: Some(message), usage_metadata: None })
+        let known = match self.dialect {
+            Dialect::Causerie => true,
+            Dialect::Compatible => matches!(message, MessageType::GoAway(_)),
+            Dialect::CompatibleJson => matches!(
+                message,
+                MessageType::GoAway(_) | MessageType::SpeechStarted(_) | MessageType::SpeechStopped(_)
+            ),
+        };
+        known.then_some(v1::ServerMessage { message_type: Some(message), usage_metadata: None })
     }
 
     fn audio(&mut self, turn: TurnId, start: u64, mime: String, data: bytes::Bytes) -> v1::ServerMessage {
@@ -133,9 +139,9 @@ impl Encoder {
         })
     }
 
-    /// A message that consists of our additions alone, which published clients would see as an empty one.
+    /// A message that consists of our additions alone, which clients without a word for them would see as an empty one.
     fn ours(&self, message: v1::ServerMessage) -> Option<v1::ServerMessage> {
-        (self.dialect == Dialect::Causerie).then_some(message)
+        (self.dialect != Dialect::Compatible).then_some(message)
     }
 }
 

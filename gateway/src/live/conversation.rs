@@ -1,4 +1,4 @@
-//! One stream: its task, which reads the client and runs the driver, and [`Replies`], which the connection pulls.
+//! One conversation: its task, which reads the client and runs the driver, and [`Replies`], which the transport pulls.
 //!
 //! Everything that waits is bounded: the driver's two queues, and [`MAX_OWN`] messages of the transport's own. A client
 //! that does not read fills the driver's queue, and the driver ends the conversation.
@@ -12,24 +12,36 @@ use std::task::{Context, Poll, ready};
 use causerie_model_api::{Modality, TurnId};
 use causerie_proto::v1::{self, client_message::MessageType as FromClient, server_message::MessageType as FromServer};
 use causerie_session::{Input, Problem, ProblemCode, Settings};
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
-use tonic::{Status, Streaming};
 
 use super::inbound::{self, Action};
 use super::outbound::{Encoder, wire_problem};
 use super::setup::{self, ReadSetup};
-use super::{Dialect, MAX_MESSAGE_BYTES, Shared};
+use super::{Dialect, Shared};
 use crate::driver::{Conversation, Ended, INBOUND_CAPACITY, Inbound, OUTBOUND_CAPACITY, Outbound, converse};
 use crate::metrics::ConversationGuard;
-use crate::status::{read_problem, status};
 
 /// Messages of the transport's own that may wait: warnings and answers to pings. At the bound the client is not read.
 const MAX_OWN: usize = 16;
 
-/// The server's side of a stream. Dropping it ends the conversation.
+/// What a transport reads of its client. The end of the stream means that the client sends nothing more and still
+/// listens.
+pub type FromPeer = Pin<Box<dyn Stream<Item = Result<v1::ClientMessage, Broken>> + Send>>;
+
+/// Why nothing more can be read of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// It is gone, and nobody is left to tell.
+    Gone,
+    /// It sent what cannot be read.
+    Unreadable(Problem),
+}
+
+/// The server's side of a conversation: messages, then at most one problem that ended it. Dropping it ends the
+/// conversation.
 pub struct Replies {
     task: JoinHandle<Result<Ended, Problem>>,
     /// Comes from the task once the setup is read.
@@ -41,7 +53,7 @@ pub struct Replies {
     shared: Arc<Shared>,
     stage: Stage,
     /// What ends the stream, once it is known.
-    status: Option<Status>,
+    problem: Option<Problem>,
     // Held until the stream is gone, so that replies that nobody reads count against the limit.
     _place: OwnedSemaphorePermit,
     _guard: ConversationGuard,
@@ -56,18 +68,13 @@ enum Stage {
     Open,
     /// There are no more words; the task says why.
     Closing { answered: bool },
-    /// At most the status follows.
+    /// At most the problem follows.
     Closed,
 }
 
 impl Replies {
     /// Begins the conversation of a stream.
-    pub(super) fn start(
-        shared: Arc<Shared>,
-        dialect: Dialect,
-        stream: Streaming<v1::ClientMessage>,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
+    pub fn start(shared: Arc<Shared>, dialect: Dialect, stream: FromPeer, place: OwnedSemaphorePermit) -> Self {
         let (words_out, words) = mpsc::channel(OUTBOUND_CAPACITY);
         let (own_out, own) = mpsc::channel(MAX_OWN);
         let (encoder_out, encoders) = mpsc::channel(1);
@@ -84,7 +91,7 @@ impl Replies {
             playing,
             shared,
             stage: Stage::Setup,
-            status: None,
+            problem: None,
             _place: place,
             _guard: guard,
         }
@@ -124,7 +131,7 @@ impl Replies {
 }
 
 impl Stream for Replies {
-    type Item = Result<v1::ServerMessage, Status>;
+    type Item = Result<v1::ServerMessage, Problem>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
@@ -149,14 +156,14 @@ impl Stream for Replies {
                 }
             };
             this.shared.metrics.conversation_failed(problem.code);
-            this.status = Some(status(&problem));
-            // Before the setup is answered nothing else may come, and the status says it all.
+            // Before the setup is answered nothing else may come, and the end says it all.
             let reason = FromServer::Error(wire_problem(&problem));
+            this.problem = Some(problem);
             if let Some(reason) = this.encoder.as_ref().filter(|_| answered).and_then(|encoder| encoder.own(reason)) {
                 return Poll::Ready(Some(Ok(reason)));
             }
         }
-        Poll::Ready(this.status.take().map(Err))
+        Poll::Ready(this.problem.take().map(Err))
     }
 }
 
@@ -170,7 +177,7 @@ impl Drop for Replies {
 struct Task {
     shared: Arc<Shared>,
     dialect: Dialect,
-    stream: Streaming<v1::ClientMessage>,
+    stream: FromPeer,
     own: mpsc::Sender<FromServer>,
     playing: Arc<AtomicU64>,
 }
@@ -193,7 +200,7 @@ impl Task {
         let _ = encoder.try_send(Encoder::new(self.dialect, capabilities, mime));
         drop(encoder);
         for warning in warnings {
-            self.tell(warning).await;
+            tell(&self.own, warning).await;
         }
 
         let (inbound, from_client) = mpsc::channel(INBOUND_CAPACITY);
@@ -220,7 +227,7 @@ impl Task {
 
     /// The setup; `None` when the client went away or had nothing to say.
     async fn first_message(&mut self) -> Result<Option<v1::Setup>, Problem> {
-        let first = timeout(self.shared.setup_timeout, self.stream.message()).await.map_err(|_| {
+        let first = timeout(self.shared.setup_timeout, self.stream.next()).await.map_err(|_| {
             Problem::new(
                 ProblemCode::DeadlineExceeded,
                 "setup",
@@ -228,14 +235,14 @@ impl Task {
             )
         })?;
         match first {
-            Ok(Some(v1::ClientMessage { message_type: Some(FromClient::Setup(setup)) })) => Ok(Some(setup)),
-            Ok(Some(_)) => Err(Problem::new(
+            Some(Ok(v1::ClientMessage { message_type: Some(FromClient::Setup(setup)) })) => Ok(Some(setup)),
+            Some(Ok(_)) => Err(Problem::new(
                 ProblemCode::FailedPrecondition,
                 "setup",
                 "the first message of a stream is its setup",
             )),
-            Ok(None) => Ok(None),
-            Err(error) => read_problem(&error, MAX_MESSAGE_BYTES).map_or(Ok(None), Err),
+            None | Some(Err(Broken::Gone)) => Ok(None),
+            Some(Err(Broken::Unreadable(problem))) => Err(problem),
         }
     }
 
@@ -245,29 +252,27 @@ impl Task {
         let mut drain = self.shared.drain.clone();
         loop {
             let message = tokio::select! {
-                message = self.stream.message() => message,
+                message = self.stream.next() => message,
                 deadline = draining(&mut drain) => {
                     // The turn that is owed is finished, if it can be in time.
                     let left = deadline.saturating_duration_since(Instant::now());
                     let _ = self.own.try_send(FromServer::GoAway(v1::GoAway { time_left: left.try_into().ok() }));
-                    Ok(None)
+                    None
                 }
             };
             let message = match message {
-                Ok(Some(message)) => message,
-                Ok(None) => {
+                Some(Ok(message)) => message,
+                None => {
                     let _ = inbound.send(Inbound::Event(Input::HalfClose)).await;
                     // Open until the driver has finished: a closed queue would mean that the client is gone.
                     let _open = inbound;
                     return pending().await;
                 }
-                Err(error) => match read_problem(&error, MAX_MESSAGE_BYTES) {
-                    Some(problem) => return problem,
-                    None => {
-                        drop(inbound);
-                        return pending().await;
-                    }
-                },
+                Some(Err(Broken::Unreadable(problem))) => return problem,
+                Some(Err(Broken::Gone)) => {
+                    drop(inbound);
+                    return pending().await;
+                }
             };
             let playing = Some(self.playing.load(Ordering::Relaxed)).filter(|turn| *turn > 0).map(TurnId);
             for action in inbound::read(message, playing) {
@@ -275,17 +280,18 @@ impl Task {
                     // The driver has ended when nobody receives; its result is on the way.
                     Action::Pass(word) => drop(inbound.send(word).await),
                     Action::Pong(payload) => drop(self.own.send(FromServer::Pong(v1::Pong { payload })).await),
-                    Action::Note(problem) => self.tell(problem).await,
-                    Action::Complain(problem) if self.dialect == Dialect::Causerie => self.tell(problem).await,
+                    Action::Note(problem) => tell(&self.own, problem).await,
+                    Action::Complain(problem) if self.dialect == Dialect::Causerie => tell(&self.own, problem).await,
                     Action::Complain(problem) | Action::End(problem) => return problem,
                 }
             }
         }
     }
+}
 
-    async fn tell(&self, problem: Problem) {
-        let _ = self.own.send(FromServer::Warning(wire_problem(&problem))).await;
-    }
+// Of the queue alone: what a client is read from need not be shared.
+async fn tell(own: &mpsc::Sender<FromServer>, problem: Problem) {
+    let _ = own.send(FromServer::Warning(wire_problem(&problem))).await;
 }
 
 impl Shared {

@@ -1,0 +1,91 @@
+//! What the transports share: one conversation in the messages of the contract.
+//!
+//! A transport hands [`Replies`] the messages that it reads and carries the answers away; how they look on its wire is
+//! its own affair. [`setup`] reads the first message and [`inbound`] the others, [`outbound`] writes the answers; all
+//! three are pure. [`conversation`] joins them to the driver.
+//!
+//! What is wrong with one message is told by a warning, and the conversation goes on. Published clients know no
+//! warnings: in their dialect what they would wait for in vain ends the stream with its problem.
+
+mod contents;
+mod conversation;
+mod inbound;
+mod outbound;
+mod schema;
+mod setup;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use causerie_session::{Problem, ProblemCode, Timing};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::catalog::Catalog;
+use crate::engine_host::EngineHandle;
+use crate::media::Media;
+use crate::metrics::Metrics;
+
+pub use conversation::{Broken, FromPeer, Replies};
+
+/// Largest message that is read. Half a minute of 16-bit audio at 48 kHz; media is to be sent in smaller pieces.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+
+/// Who speaks at the other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// A client of our contract.
+    Causerie,
+    /// A published client of the compatible contract, which knows none of our additions.
+    Compatible,
+    /// A published client of its JSON form, which has words for some of them.
+    CompatibleJson,
+}
+
+/// What every conversation shares.
+pub struct Shared {
+    /// The engine.
+    pub engine: EngineHandle,
+    /// The media thread.
+    pub media: Media,
+    /// Names of models.
+    pub catalog: Catalog,
+    /// When things happen.
+    pub timing: Timing,
+    /// Whether clients may have open speakers.
+    pub echo_gate: bool,
+    /// How long a client may take to send its setup.
+    pub setup_timeout: Duration,
+    /// Counts and latencies.
+    pub metrics: Arc<Metrics>,
+    /// Places for conversations.
+    pub places: Arc<Semaphore>,
+    /// How many places there are.
+    pub max_conversations: usize,
+    /// Set when the server shuts down: turns may run until then.
+    pub drain: watch::Receiver<Option<Instant>>,
+    /// Part of the names of conversations, to tell the runs of a server apart.
+    pub run: String,
+}
+
+impl Shared {
+    /// A place for a conversation.
+    ///
+    /// # Errors
+    /// There is none, or the server shuts down.
+    pub fn admit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let place = if self.drain.borrow().is_some() {
+            Err(Self::shutting_down())
+        } else {
+            self.places.clone().try_acquire_owned().map_err(|_| Problem {
+                retryable: true,
+                ..Problem::new(
+                    ProblemCode::ResourceExhausted,
+                    "",
+                    format!("all {} conversations are taken; try again later", self.max_conversations),
+                )
+            })
+        };
+        place.inspect_err(|_| self.metrics.conversation_refused())
+    }
+}
