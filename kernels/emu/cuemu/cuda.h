@@ -144,6 +144,8 @@ inline float __uint_as_float(unsigned bits) {
 inline int __float_as_int(float x) { return int(__float_as_uint(x)); }
 inline float __int_as_float(int bits) { return __uint_as_float(unsigned(bits)); }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+inline float sinpif(float x) { return float(std::sin(3.14159265358979323846 * double(x))); }
+inline float cospif(float x) { return float(std::cos(3.14159265358979323846 * double(x))); }
 inline float __expf(float x) { return expf(x); }
 inline float __logf(float x) { return logf(x); }
 inline float __fdividef(float x, float y) { return x / y; }

@@ -13,7 +13,7 @@
 
 // KERNEL(name, threads, arguments...) { ... }: a kernel launched by that name with blocks of at most `threads`.
 #ifdef __CUDACC__
-#define KERNEL(name, threads, ...) extern "C" __global__ void __launch_bounds__(threads) name(__VA_ARGS__)
+#define KERNEL(name, threads, ...) extern "C" __global__ void __launch_bounds__(threads, 1) name(__VA_ARGS__)
 #else
 #define KERNEL(name, threads, ...)                                        \
   extern "C" void name(__VA_ARGS__);                                      \
@@ -118,6 +118,11 @@ constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
 __device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+  for (int lanes = kWarp / 2; lanes; lanes /= 2) x += __shfl_xor_sync(kAllLanes, x, lanes);
+  return x;
+}
+__device__ __forceinline__ int warp_sum(int x) {
 #pragma unroll
   for (int lanes = kWarp / 2; lanes; lanes /= 2) x += __shfl_xor_sync(kAllLanes, x, lanes);
   return x;

@@ -43,6 +43,17 @@ pub struct Launch<'a> {
     pub args: &'a Args<'a>,
 }
 
+impl<'a> Launch<'a> {
+    /// Blocks of `threads` in a row, without dynamic shared memory.
+    ///
+    /// # Panics
+    /// If a dimension of the grid is no `u32`.
+    pub fn new(kernel: &'static str, blocks: [usize; 3], threads: u32, args: &'a Args<'a>) -> Self {
+        let grid = blocks.map(|n| u32::try_from(n).expect("grids are smaller than 2^32"));
+        Self { kernel, grid, block: [threads, 1, 1], shared_bytes: 0, cooperative: false, args }
+    }
+}
+
 /// Arguments of a launch, each in a slot of its own, as `cuLaunchKernel` takes them.
 #[derive(Debug, Default)]
 pub struct Args<'a> {

@@ -12,7 +12,7 @@ pub mod check;
 pub mod emulator;
 mod gpu;
 
-pub use gpu::{Args, Buffer, Gpu, Launch, Slice, SliceMut};
+pub use gpu::{Args, Buffer, Element, Gpu, Launch, Slice, SliceMut};
 
 /// An address in a device's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

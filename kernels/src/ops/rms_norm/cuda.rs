@@ -33,14 +33,8 @@ pub fn rms_norm<'a>(
         return Ok(());
     }
     let args = Args::new().input(x).optional_output(residual).input(gamma).output(y).size(n).float(eps);
-    let launch = Launch {
-        kernel: if n <= 2048 { "rms_norm_2048" } else { "rms_norm_6144" },
-        grid: [(x.len() / n) as u32, 1, 1],
-        block: [THREADS, 1, 1],
-        shared_bytes: 0,
-        cooperative: false,
-        args: &args,
-    };
+    let launch =
+        Launch::new(if n <= 2048 { "rms_norm_2048" } else { "rms_norm_6144" }, [(x.len() / n), 1, 1], THREADS, &args);
     // SAFETY: the arguments are the kernel's; it reads and writes the rows of x, y and residual and `n` values of gamma,
     // whose lengths were checked.
     unsafe { gpu.launch(&launch) }
