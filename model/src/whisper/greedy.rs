@@ -34,6 +34,30 @@ impl Rules {
 
     /// The likeliest allowed token; the end of the text if no logit is a number. Overwrites the logits.
     pub(super) fn choose(&self, logits: &mut [f32], is_first: bool) -> Choice {
+        let logits = self.allow(logits, is_first);
+        let max = max(logits);
+        match logits.iter().position(|&logit| logit == max && max > f32::NEG_INFINITY) {
+            Some(token) => Choice { token: token as u32, logprob: -sum_of_exp(logits, max).ln() },
+            None => Choice { token: self.end_of_text, logprob: 0.0 },
+        }
+    }
+
+    /// The `count` likeliest allowed tokens, the likeliest first. Overwrites the logits.
+    pub(super) fn likeliest(&self, logits: &mut [f32], is_first: bool, count: usize) -> Vec<Choice> {
+        let logits = self.allow(logits, is_first);
+        let (first, mut choices) = (max(logits), Vec::with_capacity(count));
+        let total = sum_of_exp(logits, first).ln();
+        for _ in 0..count {
+            let max = max(logits);
+            let Some(token) = logits.iter().position(|&logit| logit == max && max > f32::NEG_INFINITY) else { break };
+            choices.push(Choice { token: token as u32, logprob: max - first - total });
+            logits[token] = f32::NEG_INFINITY;
+        }
+        choices
+    }
+
+    /// Takes away what is not allowed.
+    fn allow<'a>(&self, logits: &'a mut [f32], is_first: bool) -> &'a mut [f32] {
         let len = logits.len().min(self.mask.len());
         let logits = &mut logits[..len];
         logits.iter_mut().zip(&self.mask).for_each(|(logit, mask)| *logit += mask);
@@ -44,11 +68,7 @@ impl Rules {
                 }
             }
         }
-        let max = max(logits);
-        match logits.iter().position(|&logit| logit == max && max > f32::NEG_INFINITY) {
-            Some(token) => Choice { token: token as u32, logprob: -sum_of_exp(logits, max).ln() },
-            None => Choice { token: self.end_of_text, logprob: 0.0 },
-        }
+        logits
     }
 
     /// Whether a token ends the transcript.
@@ -156,6 +176,17 @@ mod tests {
         let first = rules().choose(&mut logits.clone(), true);
         assert_eq!(first, Choice { token: 2, logprob: 0.0 });
         assert!(rules().ends(3));
+    }
+
+    #[test]
+    fn the_likeliest_few_are_in_their_order() {
+        let rules = Rules { mask: vec![0.0, f32::NEG_INFINITY, 0.0, 0.0], ..rules() };
+        let choices = rules.likeliest(&mut [2.0, 9.0, 1.0, 3.0, 50.0], false, 2);
+        assert_eq!(choices.iter().map(|choice| choice.token).collect::<Vec<_>>(), [3, 0]);
+        let sum = 3f32.exp() + 2f32.exp() + 1f32.exp();
+        assert!((choices[1].logprob - (2f32.exp() / sum).ln()).abs() < 1e-6);
+        assert_eq!(rules.likeliest(&mut [f32::NAN; 5], false, 2), []);
+        assert_eq!(rules.likeliest(&mut [0.0; 5], true, 9).len(), 1, "only what is allowed");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! The encoder was trained on windows of 30 s. Its cost grows with the window, so short utterances get a short one:
 //! [`window`] says how short, and how longer recordings are cut.
 
+mod beam;
 mod ct2;
 mod decoder;
 mod encoder;

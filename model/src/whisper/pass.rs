@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use causerie_kernels::Pool;
 
+use super::beam::{self, Beam, Hypothesis};
 use super::decoder::Cache;
 use super::greedy::{doubled, loop_start, probability};
 use super::layers::Buffers;
@@ -17,7 +18,8 @@ const SILENCE: f32 = 1e-4;
 /// A text is taken for noise if nobody speaks with at least this probability,
 const MIN_NO_SPEECH: f32 = 0.5;
 /// and the average of its log-probabilities is below this. Measured with base: of 45 noises, tones and clicks all were
-/// below -0.6 and above 0.55; of 80 spoken clips, noisy ones down to 0 dB among them, none had more than 0.3.
+/// below -0.6 and above 0.55; of 80 spoken clips, noisy ones down to 0 dB among them, none had more than 0.3. If
+/// somebody does speak, a short text below this is searched for again, more widely.
 const MAX_NOISE_LOGPROB: f32 = -0.5;
 /// Tokens of a draft that are checked at once: more would make a quantum too long.
 const DRAFT_BATCH: usize = 8;
@@ -82,6 +84,8 @@ pub struct Pass {
     logits: Vec<f32>,
     /// The text of the running segment.
     text: Text,
+    /// The search for a better one.
+    beam: Option<Beam>,
     /// That of the finished ones.
     transcript: Transcript,
     /// Tokens that its average is over.
@@ -98,6 +102,7 @@ pub(super) enum Stage {
     Hear,
     DetectLanguage,
     Decode,
+    Search,
 }
 
 /// The text of one segment.
@@ -138,6 +143,7 @@ impl Pass {
             cache: Cache::default(),
             logits: Vec::new(),
             text: Text::default(),
+            beam: None,
             transcript: Transcript { no_speech: 1.0, ..Transcript::default() },
             counted: 0,
         };
@@ -197,8 +203,20 @@ impl Pass {
                     self.text.tokens.truncate(len);
                     self.finish_segment(whisper)
                 }
+                Decoded::Complete if self.is_unsure() => {
+                    let Text { tokens, logprob, .. } = &mut self.text;
+                    self.beam = Some(Beam::new(Hypothesis { tokens: std::mem::take(tokens), logprob: *logprob }));
+                    Stage::Search
+                }
                 Decoded::Complete => self.finish_segment(whisper),
             },
+            Stage::Search => {
+                if self.search(whisper, pool) {
+                    Stage::Search
+                } else {
+                    self.finish_segment(whisper)
+                }
+            }
         };
         Progress::More
     }
@@ -285,6 +303,33 @@ impl Pass {
         // What was fed behind a wrong guess is forgotten.
         self.cache.truncate(text.prompt + text.tokens.len() - 1);
         Decoded::More
+    }
+
+    /// Whether the text is somebody's and short, and its tokens are unlikely.
+    fn is_unsure(&self) -> bool {
+        let text = &self.text;
+        (1..=beam::MAX_TOKENS).contains(&text.tokens.len())
+            && text.no_speech < MIN_NO_SPEECH
+            && text.logprob / ((text.tokens.len() + 1) as f32) < MAX_NOISE_LOGPROB
+    }
+
+    /// Continues one beginning of the search. Whether there is more to do.
+    ///
+    /// Its tokens are fed again, all at once, which for so few is about as fast as one, and needs no second cache.
+    fn search(&mut self, whisper: &Whisper, pool: &Pool) -> bool {
+        let Some(mut beam) = self.beam.take() else { return false };
+        let Some(beginning) = beam.next() else {
+            Hypothesis { tokens: self.text.tokens, logprob: self.text.logprob } = beam.finish();
+            return false;
+        };
+        let fed: Vec<u32> = [whisper.vocabulary.special.no_timestamps].iter().chain(beginning).copied().collect();
+        self.cache.truncate(self.text.prompt - 1);
+        let last = fed.len() - 1;
+        whisper.decoder.forward(pool, &mut self.buffers, &mut self.cache, &fed, &[last], &mut self.logits);
+        let choices = whisper.rules.likeliest(&mut self.logits, last == 0, beam::WIDTH);
+        beam.push(&choices, |token| whisper.rules.ends(token));
+        self.beam = Some(beam);
+        true
     }
 
     /// Tokens that the text of so many samples may have.

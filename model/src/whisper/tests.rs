@@ -179,39 +179,30 @@ fn default_precision_is_near_the_golden_values() {
     check_golden("base", Precision::default(), 5e-3, 0.5);
 }
 
+/// Sentences, and names of playing cards that are called out one to three words at a time: 96 words.
 #[test]
 fn recordings_are_transcribed() {
     let (Some(base), Some(sentences)) = (model("base"), sentences()) else { return };
+    let Some(cards) = transcribed("cards", "cards.transcription") else { return };
     let pool = Pool::new(2);
     let whisper = Whisper::load(&pool, &base).unwrap();
     assert_eq!(whisper.languages().len(), 99);
-    let mut errors = wer::Errors::default();
-    for (said, pcm) in &sentences {
+    let (mut of_sentences, mut of_all) = (wer::Errors::default(), wer::Errors::default());
+    for (i, (said, pcm)) in sentences.iter().chain(&cards).enumerate() {
         let (heard, _) = transcribe(&whisper, &pool, pcm, Options::default());
         println!("{heard:?}");
-        assert_eq!(heard.language, "en", "{said}");
-        assert!(heard.no_speech < 0.5 && heard.avg_logprob > -0.6, "{heard:?}");
-        errors += wer::word_errors(said, &heard.text);
+        let errors = wer::word_errors(said, &heard.text);
+        if i < sentences.len() {
+            assert_eq!(heard.language, "en", "{said}");
+            assert!(heard.no_speech < 0.5 && heard.avg_logprob > -0.6, "{heard:?}");
+            of_sentences += errors;
+        }
+        of_all += errors;
     }
+    assert_eq!(of_all.words, 96);
     // One of the errors is the transcript's own ("a more a amiable woman").
-    assert!(errors.rate() <= 0.05, "{errors:?}");
-}
-
-/// Names of playing cards, called out one or two words at a time. The model itself errs four times in these 21 words,
-/// in its full window of 30 s just as in ours ("seven of" is heard as "7F"); nothing may be added to that.
-#[test]
-fn clipped_words_are_heard_as_well_as_the_model_can() {
-    let (Some(base), Some(cards)) = (model("base"), transcribed("cards", "cards.transcription")) else { return };
-    let pool = Pool::new(2);
-    let whisper = Whisper::load(&pool, &base).unwrap();
-    let mut errors = wer::Errors::default();
-    for (said, pcm) in &cards {
-        let (heard, _) = transcribe(&whisper, &pool, pcm, Options::default());
-        println!("{heard:?}");
-        errors += wer::word_errors(said, &heard.text);
-    }
-    assert_eq!(errors.words, 21);
-    assert!(errors.edits <= 4, "{errors:?}");
+    assert!(of_sentences.rate() <= 0.05, "{of_sentences:?}");
+    assert!(of_all.rate() <= 0.05, "{of_all:?}");
 }
 
 #[test]
