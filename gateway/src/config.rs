@@ -7,11 +7,14 @@
 //! http = "127.0.0.1:8080"
 //! engine = "cascade"
 //! max_conversations = 8
+//! allow_anyone = false         # without keys, be reached from other machines
 //! aliases = []                 # further names under which clients may ask for the model
 //! drain_seconds = 10
 //! setup_timeout_seconds = 30
 //! smart_turn = true            # wait longer after a sentence that does not sound finished
 //! echo_gate = true             # what the microphone hears of the agent's own voice is not speech
+//!
+//! # keys = "keys.toml"         # whoever wants to talk needs a key of this file
 //!
 //! [timing]                     # milliseconds
 //! start_confirm = 96
@@ -60,6 +63,12 @@ pub struct ServeArgs {
     /// Address for health, readiness and metrics; port 0 takes a free one [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDR", env = "CAUSERIE_HTTP")]
     pub http: Option<String>,
+    /// File of API keys, made by `causerie key new`; clients need one of them [default: no keys, and only this machine].
+    #[arg(long, value_name = "FILE", env = "CAUSERIE_KEYS")]
+    pub keys: Option<PathBuf>,
+    /// Let anybody who can reach the server talk, without keys.
+    #[arg(long, env = "CAUSERIE_ALLOW_ANYONE")]
+    pub allow_anyone: bool,
     /// What thinks and speaks [default: cascade].
     #[arg(long, value_name = "NAME", env = "CAUSERIE_ENGINE")]
     pub engine: Option<String>,
@@ -85,6 +94,10 @@ pub struct Config {
     pub listen: String,
     /// Address for health, readiness and metrics.
     pub http: String,
+    /// File of API keys ([`crate::access::keys`]); `None` for no keys.
+    pub keys: Option<PathBuf>,
+    /// Whether a server without keys may be reached from other machines.
+    pub allow_anyone: bool,
     /// What thinks and speaks.
     pub engine: String,
     /// Folder of the models; `None` for the user's cache folder.
@@ -117,6 +130,8 @@ impl Default for Config {
         Self {
             listen: "127.0.0.1:50051".into(),
             http: "127.0.0.1:8080".into(),
+            keys: None,
+            allow_anyone: false,
             engine: ENGINES[0].into(),
             models: None,
             aliases: Vec::new(),
@@ -292,6 +307,8 @@ impl Config {
         put(&mut self.listen, &args.listen);
         put(&mut self.http, &args.http);
         put(&mut self.engine, &args.engine);
+        self.keys = args.keys.clone().or(self.keys.take());
+        self.allow_anyone |= args.allow_anyone;
         self.models = args.models.clone().or(self.models.take());
         self.cascade.lm = args.lm.clone().or(self.cascade.lm.take());
         self.cascade.threads = args.threads.or(self.cascade.threads);

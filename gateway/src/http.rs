@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::access::{Access, presented_key};
 use crate::engine_host::{EngineHandle, EngineStatus};
 use crate::metrics::{Gauges, Metrics};
 
@@ -26,6 +27,8 @@ pub struct Probes {
     pub metrics: Arc<Metrics>,
     /// Most conversations at once.
     pub max_conversations: usize,
+    /// Who may see the metrics.
+    pub access: Access,
     /// Set when the server shuts down.
     pub drain: watch::Receiver<Option<Instant>>,
 }
@@ -79,7 +82,11 @@ async fn ready(State(probes): State<Probes>) -> Response {
     }
 }
 
-async fn metrics(State(probes): State<Probes>) -> Response {
+async fn metrics(State(probes): State<Probes>, uri: Uri, headers: HeaderMap) -> Response {
+    if let Err(problem) = probes.access.client(presented_key(&headers, uri.query())) {
+        let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+        return (StatusCode::UNAUTHORIZED, challenge, format!("{}\n", problem.message)).into_response();
+    }
     let page = probes.metrics.render(&probes.gauges());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }

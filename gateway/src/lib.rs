@@ -6,6 +6,8 @@
 //! [`http`] is its page for probes and [`metrics`].
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod admission;
 pub mod catalog;
 pub mod cli;
 pub mod config;
@@ -20,6 +22,7 @@ pub mod media;
 pub mod metrics;
 pub mod models;
 mod recent;
+mod room;
 pub mod serve;
 pub mod status;
 pub mod tools;

@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use causerie_gateway::cli::{Cli, Command, ModelsCommand, models, serve, talk};
+use causerie_gateway::cli::{Cli, Command, KeyCommand, ModelsCommand, key, models, serve, talk};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
@@ -31,6 +31,9 @@ fn run(command: Command) -> anyhow::Result<()> {
             served
         }
         Command::Talk(args) => runtime()?.block_on(talk::run(args)),
+        Command::Key(KeyCommand::New(args)) => key::new(args),
+        Command::Key(KeyCommand::List(args)) => key::list(args),
+        Command::Key(KeyCommand::Revoke(args)) => key::revoke(args),
         Command::Models(ModelsCommand::List(args)) => models::list(args),
         Command::Models(ModelsCommand::Pull(args)) => models::pull(args),
         Command::Models(ModelsCommand::Verify(args)) => models::verify(args),

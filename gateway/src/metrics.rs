@@ -15,10 +15,11 @@ use crate::status::code_name;
 /// Upper bounds of the latency histograms, in seconds: dense where a listener notices a difference.
 const BOUNDS: [f64; 14] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3, 1.6, 2.5, 5.0, 10.0];
 
-const CODES: [ProblemCode; 8] = [
+const CODES: [ProblemCode; 9] = [
     ProblemCode::InvalidArgument,
     ProblemCode::FailedPrecondition,
     ProblemCode::NotFound,
+    ProblemCode::Unauthenticated,
     ProblemCode::Unimplemented,
     ProblemCode::ResourceExhausted,
     ProblemCode::DeadlineExceeded,

@@ -1,19 +1,22 @@
 //! A server from its configuration: engine and media threads, the gRPC port, the HTTP port, and their end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use causerie_proto::{COMPATIBLE_SERVICES, FILE_DESCRIPTOR_SET, SERVICE};
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::net::{TcpListener, lookup_host};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::access::keys::KeysError;
+use crate::access::{Access, Reloading};
+use crate::admission::Admission;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::engine_host::{EngineFactory, EngineHost};
@@ -51,6 +54,21 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// An address can be reached by everybody, and everybody could talk.
+    #[error(
+        "{field} {address} can be reached from other machines, and without keys whoever reaches it may talk. Make a key \
+         with `causerie key new NAME --keys FILE` and start with `--keys FILE`; or listen on 127.0.0.1; or let anybody in \
+         with `--allow-anyone`"
+    )]
+    Exposed {
+        /// The field of the configuration.
+        field: &'static str,
+        /// Its value.
+        address: String,
+    },
+    /// The keys cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The engine was not loaded.
     #[error("engine {engine}: {message}")]
     Engine {
@@ -92,10 +110,10 @@ pub struct Running {
     pub engine: String,
     /// Counts and latencies.
     pub metrics: Arc<Metrics>,
+    _reloading: Reloading,
     host: EngineHost,
     pool: MediaPool,
-    places: Arc<Semaphore>,
-    max_conversations: usize,
+    admission: Arc<Admission>,
     drain_for: Duration,
     drain: watch::Sender<Option<Instant>>,
     health: HealthReporter,
@@ -116,8 +134,15 @@ impl Server {
         factory: EngineFactory,
         detector: Arc<dyn Detector>,
     ) -> Result<Running, ServeError> {
-        let (grpc_listener, grpc_addr) = listen("listen", &config.listen).await?;
-        let (http_listener, http_addr) = listen("http", &config.http).await?;
+        let (access, reloading) = Access::load(config.keys.as_deref())?;
+        let everybody = access.has_keys() || config.allow_anyone;
+        let (grpc_listener, grpc_addr) = listen("listen", &config.listen, everybody).await?;
+        let (http_listener, http_addr) = listen("http", &config.http, everybody).await?;
+        match (access.has_keys(), config.allow_anyone) {
+            (true, _) => {}
+            (false, false) => tracing::info!("no API keys: only programs on this machine can connect"),
+            (false, true) => tracing::warn!("no API keys: whoever reaches this server may talk"),
+        }
         let start = |what, error: &dyn std::fmt::Display| ServeError::Start { what, message: error.to_string() };
         let tools = Toolbox::start(&config.tools).await.map_err(|e| start("tools", &e))?;
         let host = EngineHost::start_with(factory, tools).map_err(|e| start("engine thread", &e))?;
@@ -130,6 +155,7 @@ impl Server {
             engine: host.handle(),
             metrics: metrics.clone(),
             max_conversations: config.max_conversations,
+            access: access.clone(),
             drain: draining.clone(),
         };
         let (stop_http, http_stopped) = oneshot::channel();
@@ -148,7 +174,7 @@ impl Server {
         };
         let engine = capabilities.engine.clone();
 
-        let places = Arc::new(Semaphore::new(config.max_conversations));
+        let admission = Arc::new(Admission::new(access, config.max_conversations, metrics.clone(), draining.clone()));
         let shared = Arc::new(Shared {
             engine: host.handle(),
             media: pool.media(),
@@ -157,8 +183,7 @@ impl Server {
             echo_gate: config.echo_gate,
             setup_timeout: Duration::from_secs(config.setup_timeout_seconds.into()),
             metrics: metrics.clone(),
-            places: places.clone(),
-            max_conversations: config.max_conversations,
+            admission: admission.clone(),
             drain: draining,
             run: run_name(),
         });
@@ -192,10 +217,10 @@ impl Server {
             http_addr,
             engine,
             metrics,
+            _reloading: reloading,
             host,
             pool,
-            places,
-            max_conversations: config.max_conversations,
+            admission,
             drain_for: Duration::from_secs(config.drain_seconds.into()),
             drain,
             health,
@@ -218,9 +243,8 @@ impl Running {
         report(&self.health, false).await;
         // No more connections; those that are open are told to go, and stay while they have streams.
         let _ = self.stop_grpc.send(());
-        let all = u32::try_from(self.max_conversations).unwrap_or(u32::MAX);
         // A moment more than the conversations have: they end themselves at the deadline, with a word to the client.
-        let drained = timeout_at(deadline + CLOSING, self.places.acquire_many(all)).await.is_ok();
+        let drained = timeout_at(deadline + CLOSING, self.admission.emptied()).await.is_ok();
         let mut grpc = self.grpc;
         if timeout(CLOSING, &mut grpc).await.is_err() {
             // Clients that keep an idle connection open do not keep the server.
@@ -241,11 +265,22 @@ async fn off_runtime(work: impl FnOnce() + Send + 'static) {
     let _ = tokio::task::spawn_blocking(work).await;
 }
 
-async fn listen(field: &'static str, address: &str) -> Result<(TcpListener, SocketAddr), ServeError> {
+/// Takes a port. Unless `everybody` may reach it, the address is one of this machine alone.
+async fn listen(field: &'static str, address: &str, everybody: bool) -> Result<(TcpListener, SocketAddr), ServeError> {
     let failed = |source| ServeError::Listen { field, address: address.to_owned(), source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let addresses: Vec<SocketAddr> = lookup_host(address).await.map_err(failed)?.collect();
+    if !everybody && !addresses.iter().all(|address| is_local(address.ip())) {
+        return Err(ServeError::Exposed { field, address: address.to_owned() });
+    }
+    // What was looked at is what is bound.
+    let listener = TcpListener::bind(&addresses[..]).await.map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
     Ok((listener, local))
+}
+
+/// Whether only this machine can reach an address.
+fn is_local(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
 }
 
 /// Tells the runs of a server apart in the names of conversations.
@@ -270,5 +305,30 @@ async fn report(health: &HealthReporter, ready: bool) {
     let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
     for service in [""].into_iter().chain([SERVICE]).chain(COMPATIBLE_SERVICES) {
         health.set_service_status(service, status).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_local() {
+        for (ip, local) in [
+            ("127.0.0.1", true),
+            ("127.8.9.10", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("0.0.0.0", false),
+            ("::", false),
+            ("::ffff:0.0.0.0", false),
+            ("10.0.0.1", false),
+            ("192.168.1.1", false),
+            ("169.254.0.1", false),
+            ("fe80::1", false),
+            ("128.0.0.1", false),
+        ] {
+            assert_eq!(is_local(ip.parse().expect(ip)), local, "{ip}");
+        }
     }
 }

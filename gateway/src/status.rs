@@ -1,7 +1,12 @@
 //! The only place where `tonic::Status` is made.
 
 use causerie_session::{Problem, ProblemCode};
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// Trailer that says in how many seconds to try again, for clients that do not read `google.rpc.RetryInfo`.
+pub const RETRY_AFTER: &str = "retry-after";
 
 /// The status that ends a stream because of a problem.
 pub fn status(problem: &Problem) -> Status {
@@ -9,7 +14,12 @@ pub fn status(problem: &Problem) -> Status {
         "" => problem.message.clone(),
         field => format!("{field}: {}", problem.message),
     };
-    Status::new(code(problem.code), message)
+    let Some(after) = problem.retry_after else { return Status::new(code(problem.code), message) };
+    let details = ErrorDetails::with_retry_info(Some(after));
+    let mut metadata = MetadataMap::new();
+    // Whole seconds, and never early.
+    metadata.insert(RETRY_AFTER, MetadataValue::from(after.as_secs() + u64::from(after.subsec_nanos() > 0)));
+    Status::with_error_details_and_metadata(code(problem.code), message, details, metadata)
 }
 
 /// The gRPC code of a kind of problem.
@@ -18,6 +28,7 @@ pub fn code(code: ProblemCode) -> Code {
         ProblemCode::InvalidArgument => Code::InvalidArgument,
         ProblemCode::FailedPrecondition => Code::FailedPrecondition,
         ProblemCode::NotFound => Code::NotFound,
+        ProblemCode::Unauthenticated => Code::Unauthenticated,
         ProblemCode::Unimplemented => Code::Unimplemented,
         ProblemCode::ResourceExhausted => Code::ResourceExhausted,
         ProblemCode::DeadlineExceeded => Code::DeadlineExceeded,
@@ -32,6 +43,7 @@ pub fn code_name(code: ProblemCode) -> &'static str {
         ProblemCode::InvalidArgument => "INVALID_ARGUMENT",
         ProblemCode::FailedPrecondition => "FAILED_PRECONDITION",
         ProblemCode::NotFound => "NOT_FOUND",
+        ProblemCode::Unauthenticated => "UNAUTHENTICATED",
         ProblemCode::Unimplemented => "UNIMPLEMENTED",
         ProblemCode::ResourceExhausted => "RESOURCE_EXHAUSTED",
         ProblemCode::DeadlineExceeded => "DEADLINE_EXCEEDED",
@@ -68,6 +80,8 @@ pub fn read_problem(error: &Status, limit_bytes: usize) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -78,11 +92,22 @@ mod tests {
     }
 
     #[test]
+    fn a_status_says_when_to_try_again() {
+        let problem =
+            Problem::new(ProblemCode::ResourceExhausted, "", "full").retry_after(Duration::from_millis(1_200));
+        let status = status(&problem);
+        assert_eq!(status.metadata().get(RETRY_AFTER).unwrap(), "2");
+        let info = status.get_details_retry_info().unwrap();
+        assert_eq!(info.retry_delay, Some(Duration::from_millis(1_200)));
+    }
+
+    #[test]
     fn kinds_have_the_names_of_their_codes() {
         for (kind, expected) in [
             (ProblemCode::InvalidArgument, 3),
             (ProblemCode::FailedPrecondition, 9),
             (ProblemCode::NotFound, 5),
+            (ProblemCode::Unauthenticated, 16),
             (ProblemCode::Unimplemented, 12),
             (ProblemCode::ResourceExhausted, 8),
             (ProblemCode::DeadlineExceeded, 4),

@@ -80,6 +80,32 @@ async fn a_stream_that_never_sends_its_setup_is_ended() {
 }
 
 #[tokio::test]
+async fn streams_without_a_setup_hold_no_place() {
+    let server = start(&Config { max_conversations: 2, ..config() }).await;
+    let idlers = connect(server.grpc_addr).await;
+    let mut idle = tokio::task::JoinSet::new();
+    for _ in 0..600 {
+        let mut client = LiveClient::new(idlers.clone());
+        idle.spawn(async move {
+            match client.converse(tokio_stream::pending::<v1::ClientMessage>()).await {
+                Err(status) => status,
+                Ok(response) => response.into_inner().message().await.expect_err("nothing can be answered"),
+            }
+        });
+    }
+    // Those that do not fit beside the others are ended, the first come first.
+    for _ in 0..300 {
+        let status = idle.join_next().await.expect("many are left").expect("it does not panic");
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        assert!(status.metadata().contains_key("retry-after"), "{status:?}");
+    }
+    let channel = connect(server.grpc_addr).await;
+    let (mut call, _) = Call::begin(&channel, setup(Modality::Text)).await;
+    call.say("hello").await;
+    assert_eq!(call.turn().await.text, "You said: hello");
+}
+
+#[tokio::test]
 async fn health_and_reflection_are_served() {
     let server = start(&config()).await;
     let channel = connect(server.grpc_addr).await;

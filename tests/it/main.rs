@@ -1,6 +1,7 @@
 //! The service as its clients see it, and the rules of the workspace.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod access;
 mod bad_input;
 mod conversations;
 mod lifecycle;

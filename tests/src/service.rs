@@ -55,8 +55,13 @@ pub async fn connect(address: SocketAddr) -> Channel {
 
 /// A page of the server's HTTP port: status line and body.
 pub async fn get(address: SocketAddr, path: &str) -> (String, String) {
+    get_with(address, path, "").await
+}
+
+/// As [`get`], with further headers, each ending in `\r\n`.
+pub async fn get_with(address: SocketAddr, path: &str, headers: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).await.expect("it is served");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("it listens");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("it answers");
@@ -90,13 +95,30 @@ impl Call {
     /// # Errors
     /// The server refuses it at once.
     pub async fn open(channel: &Channel, path: &'static str, first: v1::ClientMessage) -> Result<Self, Status> {
+        Self::open_as(channel, path, first, None).await
+    }
+
+    /// As [`Call::open`], with a header that says who the client is.
+    ///
+    /// # Errors
+    /// The server refuses it at once.
+    pub async fn open_as(
+        channel: &Channel,
+        path: &'static str,
+        first: v1::ClientMessage,
+        header: Option<(&'static str, &str)>,
+    ) -> Result<Self, Status> {
         let (to_server, messages) = mpsc::channel(64);
         to_server.send(first).await.expect("there is room");
         let mut grpc = tonic::client::Grpc::new(channel.clone());
         grpc.ready().await.expect("the connection is open");
         let codec = ProstCodec::<v1::ClientMessage, v1::ServerMessage>::default();
         let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
-        let answer = grpc.streaming(Request::new(ReceiverStream::new(messages)), path, codec).await?;
+        let mut request = Request::new(ReceiverStream::new(messages));
+        if let Some((name, value)) = header {
+            request.metadata_mut().insert(name, value.parse().expect("a value of a header"));
+        }
+        let answer = grpc.streaming(request, path, codec).await?;
         Ok(Self { to_server: Some(to_server), from_server: answer.into_inner() })
     }
 

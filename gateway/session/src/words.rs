@@ -4,6 +4,8 @@
 //! as `Request::Audio`, runs the voice-activity detector, and encodes [`ServerEvent::Audio`]. The session decides
 //! everything else.
 
+use std::time::Duration;
+
 use causerie_model_api::{
     Event, FinishReason, InputSamples, Item, Modality, OutputSamples, Request, Sampling, Scheduling, Thinking,
     ToolCall, ToolDeclaration, TurnId, Usage,
@@ -333,12 +335,20 @@ pub struct Problem {
     pub message: String,
     /// Whether trying again may help.
     pub retryable: bool,
+    /// When trying again may help, if that can be guessed.
+    pub retry_after: Option<Duration>,
 }
 
 impl Problem {
     /// A problem that will not go away by trying again.
     pub fn new(code: ProblemCode, field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code, field: field.into(), message: message.into(), retryable: false }
+        Self { code, field: field.into(), message: message.into(), retryable: false, retry_after: None }
+    }
+
+    /// The same problem, which may be gone after this time.
+    #[must_use]
+    pub fn retry_after(self, after: Duration) -> Self {
+        Self { retryable: true, retry_after: Some(after), ..self }
     }
 }
 
@@ -351,6 +361,8 @@ pub enum ProblemCode {
     FailedPrecondition,
     /// No such model.
     NotFound,
+    /// The client has not said who it is, or is nobody known.
+    Unauthenticated,
     /// Known, but not built.
     Unimplemented,
     /// A limit was reached.

@@ -1,5 +1,6 @@
 //! The command line: what can be asked of the `causerie` binary.
 
+pub mod key;
 pub mod models;
 pub mod serve;
 pub mod talk;
@@ -24,9 +25,23 @@ pub enum Command {
     Serve(ServeArgs),
     /// Hold a conversation with a server, from WAV files, a microphone pipe or typed text.
     Talk(talk::TalkArgs),
+    /// Make, list and revoke API keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// List, fetch or verify the models.
     #[command(subcommand)]
     Models(ModelsCommand),
+}
+
+/// What to do with the API keys.
+#[derive(Subcommand, Debug)]
+pub enum KeyCommand {
+    /// Make a key and print it; the file is made if it is not there.
+    New(key::NewArgs),
+    /// Show the names and limits of the keys.
+    List(key::ListArgs),
+    /// Revoke a key; a running server takes no new conversation on it from then on.
+    Revoke(key::RevokeArgs),
 }
 
 /// What to do with the models.

@@ -25,7 +25,9 @@ use causerie_units::SampleRate;
 use clap::Args;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Request, Streaming};
+
+use crate::access::KEY_HEADER;
 
 use self::microphone::{Pace, Utterance};
 use self::player::Player;
@@ -52,6 +54,9 @@ pub struct TalkArgs {
     /// The server.
     #[arg(long, value_name = "URL", env = "CAUSERIE_SERVER", default_value = "http://127.0.0.1:50051")]
     server: String,
+    /// API key, where the server wants one.
+    #[arg(long, value_name = "KEY", env = "CAUSERIE_KEY", hide_env_values = true)]
+    key: Option<String>,
     /// Save the spoken answers here instead of playing them.
     #[arg(long, value_name = "FILE.wav")]
     out: Option<PathBuf>,
@@ -101,7 +106,12 @@ async fn hold(args: &TalkArgs, print: &mut (impl Write + Send)) -> anyhow::Resul
 
     let (outbox, messages) = mpsc::channel(OUTBOX);
     outbox.send(message(FromClient::Setup(setup(args)))).await?;
-    let mut incoming = client.converse(ReceiverStream::new(messages)).await.map_err(ended)?.into_inner();
+    let mut request = Request::new(ReceiverStream::new(messages));
+    if let Some(key) = &args.key {
+        let key = key.parse().context("the key has characters that no key has")?;
+        request.metadata_mut().insert(KEY_HEADER, key);
+    }
+    let mut incoming = client.converse(request).await.map_err(ended)?.into_inner();
     let mut conversation = Listening {
         recorder: Recorder::new(await_setup(&mut incoming).await?),
         player: (args.out.is_none() && !args.json && std::io::stdout().is_terminal()).then(Player::new),

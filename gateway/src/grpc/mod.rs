@@ -13,6 +13,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::presented_key;
 use crate::live::{Broken, Dialect, MAX_MESSAGE_BYTES, Replies, Shared};
 use crate::status::{read_problem, status};
 
@@ -51,9 +52,13 @@ impl Live for Conversations {
         request: Request<Streaming<v1::ClientMessage>>,
     ) -> Result<Response<Self::ConverseStream>, Status> {
         let dialect = request.extensions().get().copied().unwrap_or(Dialect::Causerie);
-        let place = self.shared.admit().map_err(|problem| status(&problem))?;
+        let waiting = self
+            .shared
+            .admission
+            .knock(presented_key(request.metadata().as_ref(), None))
+            .map_err(|problem| status(&problem))?;
         let messages = request.into_inner().map(|message| message.map_err(broken)).boxed();
-        let replies = Replies::start(self.shared.clone(), dialect, messages, place);
+        let replies = Replies::start(self.shared.clone(), dialect, messages, waiting);
         Ok(Response::new(replies.map_err(|problem| status(&problem))))
     }
 }

@@ -13,7 +13,7 @@ use causerie_model_api::{Modality, TurnId};
 use causerie_proto::v1::{self, client_message::MessageType as FromClient, server_message::MessageType as FromServer};
 use causerie_session::{Input, Problem, ProblemCode, Settings};
 use futures::{Stream, StreamExt as _};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -21,8 +21,8 @@ use super::inbound::{self, Action};
 use super::outbound::{Encoder, wire_problem};
 use super::setup::{self, ReadSetup};
 use super::{Dialect, Shared};
+use crate::admission::{Place, Waiting, shutting_down};
 use crate::driver::{Conversation, Ended, INBOUND_CAPACITY, Inbound, OUTBOUND_CAPACITY, Outbound, converse};
-use crate::metrics::ConversationGuard;
 
 /// Messages of the transport's own that may wait: warnings and answers to pings. At the bound the client is not read.
 const MAX_OWN: usize = 16;
@@ -44,9 +44,10 @@ pub enum Broken {
 /// conversation.
 pub struct Replies {
     task: JoinHandle<Result<Ended, Problem>>,
-    /// Comes from the task once the setup is read.
-    encoder: Option<Encoder>,
-    encoders: mpsc::Receiver<Encoder>,
+    /// Comes from the task once the setup is read, with the place, which is held until the stream is gone, so that
+    /// replies that nobody reads count against the limit.
+    encoder: Option<(Encoder, Place)>,
+    encoders: mpsc::Receiver<(Encoder, Place)>,
     words: mpsc::Receiver<Outbound>,
     own: mpsc::Receiver<FromServer>,
     playing: Arc<AtomicU64>,
@@ -54,9 +55,6 @@ pub struct Replies {
     stage: Stage,
     /// What ends the stream, once it is known.
     problem: Option<Problem>,
-    // Held until the stream is gone, so that replies that nobody reads count against the limit.
-    _place: OwnedSemaphorePermit,
-    _guard: ConversationGuard,
 }
 
 /// How far the stream has come.
@@ -74,27 +72,14 @@ enum Stage {
 
 impl Replies {
     /// Begins the conversation of a stream.
-    pub fn start(shared: Arc<Shared>, dialect: Dialect, stream: FromPeer, place: OwnedSemaphorePermit) -> Self {
+    pub fn start(shared: Arc<Shared>, dialect: Dialect, stream: FromPeer, waiting: Waiting) -> Self {
         let (words_out, words) = mpsc::channel(OUTBOUND_CAPACITY);
         let (own_out, own) = mpsc::channel(MAX_OWN);
         let (encoder_out, encoders) = mpsc::channel(1);
         let playing = Arc::new(AtomicU64::new(0));
-        let guard = shared.metrics.conversation_started();
         let task = Task { shared: shared.clone(), dialect, stream, own: own_out, playing: playing.clone() };
-        let task = tokio::spawn(task.run(encoder_out, words_out));
-        Self {
-            task,
-            encoder: None,
-            encoders,
-            words,
-            own,
-            playing,
-            shared,
-            stage: Stage::Setup,
-            problem: None,
-            _place: place,
-            _guard: guard,
-        }
+        let task = tokio::spawn(task.run(waiting, encoder_out, words_out));
+        Self { task, encoder: None, encoders, words, own, playing, shared, stage: Stage::Setup, problem: None }
     }
 
     /// The next message, or `None` when the words have ended.
@@ -106,7 +91,7 @@ impl Replies {
                 None => return Poll::Ready(None),
             }
         }
-        let Some(encoder) = &mut self.encoder else { return Poll::Ready(None) };
+        let Some((encoder, _)) = &mut self.encoder else { return Poll::Ready(None) };
         loop {
             // The transport's own messages wait for the answer to the setup, which is the first of all.
             if self.stage == Stage::Open
@@ -159,7 +144,9 @@ impl Stream for Replies {
             // Before the setup is answered nothing else may come, and the end says it all.
             let reason = FromServer::Error(wire_problem(&problem));
             this.problem = Some(problem);
-            if let Some(reason) = this.encoder.as_ref().filter(|_| answered).and_then(|encoder| encoder.own(reason)) {
+            if let Some(reason) =
+                this.encoder.as_ref().filter(|_| answered).and_then(|(encoder, _)| encoder.own(reason))
+            {
                 return Poll::Ready(Some(Ok(reason)));
             }
         }
@@ -183,10 +170,23 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, encoder: mpsc::Sender<Encoder>, words: mpsc::Sender<Outbound>) -> Result<Ended, Problem> {
-        let Some(first) = self.first_message().await? else { return Ok(Ended::ClientGone) };
+    async fn run(
+        mut self,
+        mut waiting: Waiting,
+        encoder: mpsc::Sender<(Encoder, Place)>,
+        words: mpsc::Sender<Outbound>,
+    ) -> Result<Ended, Problem> {
+        let mut drain = self.shared.drain.clone();
+        let first = tokio::select! {
+            first = self.first_message() => first?,
+            problem = waiting.taken_away() => return Err(problem),
+            _ = draining(&mut drain) => return Err(shutting_down()),
+        };
+        let Some(first) = first else { return Ok(Ended::ClientGone) };
         let capabilities = self.shared.engine.capabilities()?;
         let ReadSetup { setup, output, warnings } = setup::read(&first, &self.shared.catalog, &capabilities)?;
+        let place = waiting.enter()?;
+        drop(waiting);
         let id = self.shared.engine.next_session();
         let settings = Settings {
             id,
@@ -197,7 +197,7 @@ impl Task {
         let mime = if setup.modality == Modality::Audio { output.mime() } else { String::new() };
         tracing::info!(session = settings.name, dialect = ?self.dialect, "conversation begins");
         // The other end cannot be full: one encoder is made.
-        let _ = encoder.try_send(Encoder::new(self.dialect, capabilities, mime));
+        let _ = encoder.try_send((Encoder::new(self.dialect, capabilities, mime), place));
         drop(encoder);
         for warning in warnings {
             tell(&self.own, warning).await;
@@ -213,7 +213,7 @@ impl Task {
             problem = Shared::cut_off(shared.drain.clone()) => Err(problem),
         };
         let ended = match ended {
-            Ok(Ended::Finished) if shared.drain.borrow().is_some() => Err(Shared::shutting_down()),
+            Ok(Ended::Finished) if shared.drain.borrow().is_some() => Err(shutting_down()),
             ended => ended,
         };
         match &ended {
@@ -295,15 +295,11 @@ async fn tell(own: &mpsc::Sender<FromServer>, problem: Problem) {
 }
 
 impl Shared {
-    pub(super) fn shutting_down() -> Problem {
-        Problem { retryable: true, ..Problem::new(ProblemCode::Unavailable, "", "the server is shutting down") }
-    }
-
     /// Waits for the moment of a shutdown at which no turn is waited for any more.
     async fn cut_off(mut drain: watch::Receiver<Option<Instant>>) -> Problem {
         let deadline = draining(&mut drain).await;
         sleep_until(deadline).await;
-        Self::shutting_down()
+        shutting_down()
     }
 }
 

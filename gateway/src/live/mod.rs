@@ -17,10 +17,11 @@ mod setup;
 use std::sync::Arc;
 use std::time::Duration;
 
-use causerie_session::{Problem, ProblemCode, Timing};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use causerie_session::Timing;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::admission::Admission;
 use crate::catalog::Catalog;
 use crate::engine_host::EngineHandle;
 use crate::media::Media;
@@ -58,34 +59,10 @@ pub struct Shared {
     pub setup_timeout: Duration,
     /// Counts and latencies.
     pub metrics: Arc<Metrics>,
-    /// Places for conversations.
-    pub places: Arc<Semaphore>,
-    /// How many places there are.
-    pub max_conversations: usize,
+    /// Who may begin a conversation.
+    pub admission: Arc<Admission>,
     /// Set when the server shuts down: turns may run until then.
     pub drain: watch::Receiver<Option<Instant>>,
     /// Part of the names of conversations, to tell the runs of a server apart.
     pub run: String,
-}
-
-impl Shared {
-    /// A place for a conversation.
-    ///
-    /// # Errors
-    /// There is none, or the server shuts down.
-    pub fn admit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let place = if self.drain.borrow().is_some() {
-            Err(Self::shutting_down())
-        } else {
-            self.places.clone().try_acquire_owned().map_err(|_| Problem {
-                retryable: true,
-                ..Problem::new(
-                    ProblemCode::ResourceExhausted,
-                    "",
-                    format!("all {} conversations are taken; try again later", self.max_conversations),
-                )
-            })
-        };
-        place.inspect_err(|_| self.metrics.conversation_refused())
-    }
 }

@@ -7,7 +7,7 @@ use causerie_proto::v1::{Blob, Capabilities, ServerContent, SetupComplete, Trans
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
+use tonic::{Response, Status};
 
 use super::*;
 

@@ -1,0 +1,185 @@
+//! Admission: who may hold a conversation now.
+//!
+//! In two steps. [`Admission::knock`] looks at a stream when it is opened, before anything of it is read: it turns away
+//! the unknown, and everybody while there is no place. [`Waiting::enter`] takes the place, when the setup has been read:
+//! until then a client has shown nothing but that it can open a stream, and streams that never send a setup hold no
+//! place. They wait in a [`Room`], so that many of them drive out each other and nobody else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use causerie_session::{Problem, ProblemCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::access::{Access, Client, Pass};
+use crate::metrics::{ConversationGuard, Metrics};
+use crate::room::{Room, Seat};
+
+/// Streams that may wait for their setup beside one for each place.
+const MAX_WAITING: usize = 256;
+/// When to try again while all places are taken: nobody knows when one gets free.
+const RETRY_PLACE: Duration = Duration::from_secs(5);
+/// When to try again after others needed the seat.
+const RETRY_SEAT: Duration = Duration::from_secs(1);
+
+/// The one door of all transports.
+pub struct Admission {
+    /// Who may talk.
+    pub access: Access,
+    places: Arc<Semaphore>,
+    max_conversations: usize,
+    waiting: Room,
+    metrics: Arc<Metrics>,
+    drain: watch::Receiver<Option<Instant>>,
+}
+
+/// A stream that has not sent its setup yet.
+pub struct Waiting {
+    admission: Arc<Admission>,
+    client: Client,
+    seat: Seat,
+}
+
+/// A conversation's place, at the server and on the client's key; both are free again when this is dropped.
+pub struct Place {
+    _place: OwnedSemaphorePermit,
+    _pass: Pass,
+    _counted: ConversationGuard,
+}
+
+impl Admission {
+    /// A door with so many places behind it, closed once `drain` is set.
+    pub fn new(
+        access: Access,
+        max_conversations: usize,
+        metrics: Arc<Metrics>,
+        drain: watch::Receiver<Option<Instant>>,
+    ) -> Self {
+        Self {
+            access,
+            places: Arc::new(Semaphore::new(max_conversations)),
+            max_conversations,
+            waiting: Room::new(MAX_WAITING + max_conversations),
+            metrics,
+            drain,
+        }
+    }
+
+    /// Lets a stream wait for its setup.
+    ///
+    /// # Errors
+    /// The key is unknown or at its limits, there is no place, or the server shuts down.
+    pub fn knock(self: &Arc<Self>, key: Option<&str>) -> Result<Waiting, Problem> {
+        let look = || {
+            let client = self.access.client(key)?;
+            self.check()?;
+            client.check(Instant::now())?;
+            Ok(client)
+        };
+        let client = look().inspect_err(|_| self.metrics.conversation_refused())?;
+        Ok(Waiting { admission: self.clone(), client, seat: self.waiting.enter() })
+    }
+
+    /// Waits until all conversations have ended.
+    pub async fn emptied(&self) {
+        let all = u32::try_from(self.max_conversations).unwrap_or(u32::MAX);
+        // It is never closed.
+        let _ = self.places.acquire_many(all).await;
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        if self.drain.borrow().is_some() {
+            return Err(shutting_down());
+        }
+        if self.places.available_permits() == 0 { Err(self.full()) } else { Ok(()) }
+    }
+
+    fn full(&self) -> Problem {
+        let message = format!("all {} conversations are taken; try again later", self.max_conversations);
+        Problem::new(ProblemCode::ResourceExhausted, "", message).retry_after(RETRY_PLACE)
+    }
+}
+
+impl Waiting {
+    /// Takes a place.
+    ///
+    /// # Errors
+    /// As for [`Admission::knock`]: others were faster.
+    pub fn enter(&self) -> Result<Place, Problem> {
+        let Admission { places, metrics, .. } = &*self.admission;
+        let take = || {
+            self.admission.check()?;
+            let place = places.clone().try_acquire_owned().map_err(|_| self.admission.full())?;
+            Ok((place, self.client.begin(Instant::now())?))
+        };
+        let (place, pass) = take().inspect_err(|_| metrics.conversation_refused())?;
+        Ok(Place { _place: place, _pass: pass, _counted: metrics.conversation_started() })
+    }
+
+    /// Waits until the stream has to end because newer ones wait.
+    pub async fn taken_away(&mut self) -> Problem {
+        self.seat.taken_away().await;
+        self.admission.metrics.conversation_refused();
+        let message = "the setup did not come, and newer streams wait for theirs";
+        Problem::new(ProblemCode::ResourceExhausted, "setup", message).retry_after(RETRY_SEAT)
+    }
+}
+
+/// What is said to everybody once a server shuts down.
+pub fn shutting_down() -> Problem {
+    Problem { retryable: true, ..Problem::new(ProblemCode::Unavailable, "", "the server is shutting down") }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    fn door(places: usize) -> (Arc<Admission>, watch::Sender<Option<Instant>>) {
+        let (drain, draining) = watch::channel(None);
+        (Arc::new(Admission::new(Access::open(), places, Arc::default(), draining)), drain)
+    }
+
+    #[tokio::test]
+    async fn waiting_takes_no_place() {
+        let (door, _drain) = door(1);
+        let waiting: Vec<Waiting> = (0..5).map(|_| door.knock(None).expect("nobody has entered")).collect();
+        let place = waiting[3].enter().expect("the place is free");
+        assert_eq!(door.metrics.active(), 1);
+        for problem in [door.knock(None).err(), waiting[0].enter().err()] {
+            let problem = problem.expect("it is full");
+            assert_eq!((problem.code, problem.retry_after), (ProblemCode::ResourceExhausted, Some(RETRY_PLACE)));
+        }
+        drop(place);
+        assert_eq!(door.metrics.active(), 0);
+        door.knock(None).expect("it is free again").enter().expect("it is free again");
+    }
+
+    #[tokio::test]
+    async fn idlers_drive_out_idlers() {
+        let (door, _drain) = door(1);
+        let mut first = door.knock(None).expect("a seat");
+        let idlers: Vec<Waiting> = (0..MAX_WAITING).map(|_| door.knock(None).expect("a seat")).collect();
+        assert!(first.taken_away().now_or_never().is_none(), "all have a seat");
+        let place = door.knock(None).expect("a seat").enter().expect("a place");
+        let problem = first.taken_away().now_or_never().expect("it sat longest");
+        assert_eq!((problem.code, problem.retryable), (ProblemCode::ResourceExhausted, true));
+        drop((place, idlers));
+    }
+
+    #[tokio::test]
+    async fn nobody_enters_a_server_that_shuts_down() {
+        let (door, drain) = door(2);
+        let waiting = door.knock(None).expect("a seat");
+        let place = waiting.enter().expect("a place");
+        drain.send_replace(Some(Instant::now()));
+        for problem in [door.knock(None).err(), waiting.enter().err()] {
+            assert_eq!(problem.expect("it is closed").code, ProblemCode::Unavailable);
+        }
+        assert!(door.emptied().now_or_never().is_none(), "one is still inside");
+        drop(place);
+        assert!(door.emptied().now_or_never().is_some());
+    }
+}
