@@ -19,6 +19,15 @@ const WINDOW: Duration = Duration::from_millis(32);
 /// How far below the threshold of a start speech may fall before it is silence (as in Silero's own utility).
 const HYSTERESIS: f32 = 0.15;
 
+/// How far above the threshold of a start one window alone is probably speech, and how far below it may be its first
+/// breath. In 22 interruptions the first came 40 ms after the onset (median), the second 20 ms; in 10 minutes of music
+/// two windows reached the first, and 1 % of the time was within reach of the second.
+const SURE: f32 = 0.1;
+const FAINT: f32 = 0.4;
+
+/// Windows for which a faint one counts.
+const FAINT_SPAN: usize = 3;
+
 /// Windows in which a single loud one leaves the question open whether somebody began to speak.
 const CANDIDATE: usize = 5;
 
@@ -33,6 +42,7 @@ pub(crate) struct Ear {
 
 struct Window {
     from: u64,
+    probability: f32,
     active: bool,
 }
 
@@ -54,7 +64,7 @@ impl Ear {
         if self.windows.len() == WINDOWS {
             self.windows.pop_front();
         }
-        self.windows.push_back(Window { from, active: probability >= self.threshold });
+        self.windows.push_back(Window { from, probability, active: probability >= self.threshold });
         self.position = to;
         true
     }
@@ -79,6 +89,18 @@ impl Ear {
     /// Whether somebody may just be beginning to speak.
     pub(crate) fn candidate(&self) -> bool {
         self.active(CANDIDATE) > 0
+    }
+
+    /// Where the speech began if the last window is surely some.
+    pub(crate) fn sure(&self) -> Option<u64> {
+        let sure = self.windows.back().is_some_and(|window| window.probability >= self.threshold + SURE);
+        sure.then(|| self.first_active(CANDIDATE)).flatten()
+    }
+
+    /// Whether there is the least sign that somebody may be beginning to speak.
+    pub(crate) fn faint(&self) -> bool {
+        let faint = |window: &Window| window.probability >= self.threshold - FAINT;
+        self.windows.iter().rev().take(FAINT_SPAN).any(faint)
     }
 
     /// How long it has been silent, in samples.
@@ -131,7 +153,7 @@ mod tests {
             let p = match c {
                 '#' => 0.9,
                 '-' => 0.4,
-                _ => 0.1,
+                _ => 0.05,
             };
             assert!(ear.push(p, i as u64 * 512, i as u64 * 512 + 512));
         }
@@ -158,6 +180,20 @@ mod tests {
         assert_eq!(ear("###--").quiet(), 0);
         assert_eq!(ear("###--..").quiet(), 1024);
         assert_eq!(ear("-----").onset(Duration::from_millis(32)), None);
+    }
+
+    #[test]
+    fn one_sure_window_is_speech_and_a_faint_one_may_be() {
+        for (probability, sure, faint) in
+            [(0.9, true, true), (0.55, false, true), (0.11, false, true), (0.05, false, false)]
+        {
+            let mut ear = ear("...");
+            ear.push(probability, 1536, 2048);
+            assert_eq!((ear.sure(), ear.faint()), (sure.then_some(1536), faint), "{probability}");
+        }
+        assert!(ear("#..").faint() && !ear("#...").faint());
+        assert_eq!(ear("#.").sure(), None);
+        assert!(Ear::new(0.5).sure().is_none());
     }
 
     #[test]

@@ -294,8 +294,8 @@ impl Run {
                 assert_eq!(*until, start.0, "speech with a gap");
                 // Played from its first piece on, a listener has this much; no piece is further ahead than the lead.
                 let played = SampleRate::HZ_24000.samples(MediaTime::from_nanos(self.now - *began).as_duration());
-                assert!(start.0 <= played + 4_800, "sample {} left when {played} were played", start.0);
                 *until += pcm.len() as u64;
+                assert!(*until <= played + 4_800, "{until} samples had left when {played} were played");
             }
             Output::Client(ServerEvent::Text { .. } | ServerEvent::OutputTranscription { .. }) => {
                 assert!(!self.committed.is_empty(), "text of no turn");

@@ -1,7 +1,7 @@
 //! One turn's speech on its way out: what may leave when, and what the listener has heard of it.
 //!
-//! Sample s is meant to be heard at `anchor + s / rate`; the piece that begins with it leaves a `lead` earlier. Speech
-//! that comes too late for that (the listener has heard everything) moves the anchor and is counted as run dry. While
+//! Sample s is meant to be heard at `anchor + s / rate`, and leaves when its whole piece is within a `lead` of that: what
+//! was sent never reaches further. Speech that comes too late for that (the listener has heard everything) moves the anchor and is counted as run dry. While
 //! held, nothing leaves, and the anchor moves when the hold has lasted longer than what was already sent.
 //!
 //! What was heard is what the client reports, carried on by the clock for a moment, or else what the clock says; never
@@ -17,6 +17,10 @@ const RATE: SampleRate = SampleRate::HZ_24000;
 
 /// A report of the client is carried on by the clock for this long: reports come a few times a second.
 const REPORT_LIFE: Duration = Duration::from_millis(500);
+
+/// The lead while somebody may be beginning to speak: what was sent cannot be called back, and this much is enough for
+/// the moment in which it turns out.
+const CAUTIOUS_LEAD: Duration = Duration::from_millis(80);
 
 /// Credit is renewed when this much of it was used.
 const CREDIT_STEP: Duration = Duration::from_secs(1);
@@ -35,6 +39,7 @@ pub(crate) struct Playout {
     anchor: Option<MediaTime>,
     reported: Option<(u64, MediaTime)>,
     held: bool,
+    cautious: bool,
     ran_dry: u32,
     /// Which text the speech says, piece by piece of the engine. The oldest are dropped when they were heard.
     spans: VecDeque<Span>,
@@ -66,6 +71,7 @@ impl Playout {
             anchor: None,
             reported: None,
             held: false,
+            cautious: false,
             ran_dry: 0,
             spans: VecDeque::new(),
             text_heard: 0,
@@ -113,8 +119,17 @@ impl Playout {
         }
         Some(match self.anchor {
             None => MediaTime::ZERO,
-            Some(anchor) => (anchor + RATE.duration(self.sent)).saturating_sub(self.lead),
+            Some(anchor) => {
+                let lead = if self.cautious { self.lead.min(CAUTIOUS_LEAD) } else { self.lead };
+                let piece = RATE.duration(self.piece.min(self.waiting.len() as u64));
+                (anchor + RATE.duration(self.sent)).saturating_sub(lead.saturating_sub(piece))
+            }
         })
+    }
+
+    /// Whether somebody may be beginning to speak: as little as possible is to be on its way then.
+    pub(crate) fn cautious(&mut self, cautious: bool) {
+        self.cautious = cautious;
     }
 
     /// Nothing leaves until [`Playout::release`].
@@ -230,7 +245,7 @@ mod tests {
         let mut playout = playout();
         playout.push(0, &[0.0; 24 * 330], 10).unwrap();
         let left = departures(&mut playout, 1000);
-        assert_eq!(left, [(0, 0), (0, 40), (0, 80), (0, 120), (0, 160), (0, 200), (40, 240), (80, 280), (120, 320)]);
+        assert_eq!(left, [(0, 0), (0, 40), (0, 80), (0, 120), (0, 160), (40, 200), (80, 240), (120, 280), (130, 320)]);
         assert_eq!(playout.ran_dry(), 0);
         assert_eq!(playout.ends(), Some(ms(330)));
         assert_eq!(playout.heard(ms(100)), 2400);
@@ -253,6 +268,22 @@ mod tests {
     }
 
     #[test]
+    fn with_caution_little_is_on_its_way_and_nothing_runs_dry() {
+        let mut playout = playout();
+        playout.push(0, &[0.0; 24_000], 1).unwrap();
+        departures(&mut playout, 100);
+        playout.cautious(true);
+        let sent = playout.sent() / 24;
+        let left: Vec<_> = departures(&mut playout, 400).into_iter().collect();
+        assert_eq!(left[0], (sent - 40, sent), "it waits until what was sent is heard but for 40 ms");
+        assert!(left.iter().all(|(at, start)| start + 40 - at <= 80), "{left:?}");
+        playout.cautious(false);
+        assert_eq!(playout.due(), Some(ms(playout.sent() / 24 - 160)));
+        assert!(playout.pull(ms(400)).is_some());
+        assert_eq!(playout.ran_dry(), 0);
+    }
+
+    #[test]
     fn a_hold_stops_what_leaves_and_is_not_dryness() {
         let mut playout = playout();
         playout.push(0, &[0.0; 24_000], 1).unwrap();
@@ -260,7 +291,7 @@ mod tests {
         playout.hold();
         assert_eq!(playout.due(), None);
         playout.release(ms(600));
-        assert_eq!(playout.heard(ms(600)), 24 * 240, "what had been sent was heard meanwhile");
+        assert_eq!(playout.heard(ms(600)), 24 * 200, "what had been sent was heard meanwhile");
         assert!(playout.pull(ms(600)).is_some());
         assert_eq!(playout.ran_dry(), 0);
     }

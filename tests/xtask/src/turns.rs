@@ -24,10 +24,15 @@ use crate::{machine, table};
 
 /// Silence that a recording is followed by.
 const AFTER_MS: usize = 2_000;
+/// Length of a client's packets of audio: what is said is heard at the end of its packet.
+const PACKET_MS: u64 = 20;
 /// Of a reply, when somebody speaks into it.
 const INTO_MS: usize = 2_000;
 /// Length of a reply.
 const REPLY_MS: u64 = 30_000;
+/// Each interruption is tried so often, each time a little later against the packets, the windows and the pieces.
+const TRIES: usize = 10;
+const LATER_MS: usize = 37;
 /// The way to the listener takes between these, in milliseconds.
 const JITTER: (u64, u64) = (20, 80);
 
@@ -39,6 +44,9 @@ pub(crate) struct TurnsArgs {
     models: Option<PathBuf>,
     /// Folder of the recordings, as `tests/xtask/clips.py` makes it.
     clips: PathBuf,
+    /// Leave out the ends of turns.
+    #[arg(long)]
+    interruptions: bool,
 }
 
 struct Clip {
@@ -62,7 +70,9 @@ pub(crate) fn turns(args: &TurnsArgs) -> anyhow::Result<()> {
     let clips = read(&args.clips)?;
     println!("\n{}", machine::line());
     println!("{} recordings, in virtual time\n", clips.len());
-    endpoints(&networks, &clips)?;
+    if !args.interruptions {
+        endpoints(&networks, &clips)?;
+    }
     interruptions(&networks, &clips)
 }
 
@@ -139,7 +149,7 @@ impl<'a> Run<'a> {
         let mut windows = Vec::new();
         stream.push(&self.networks.vad, &self.pcm, |p, from, to| windows.push((p, from, to)))?;
         for (probability, from, to) in windows {
-            self.pass(SampleRate::HZ_16000.duration(to.0))?;
+            self.pass(Duration::from_millis(to.0.div_ceil(PACKET_MS * 16) * PACKET_MS))?;
             self.take(Input::Received { until: to })?;
             self.take(Input::Voice { probability, from, to })?;
         }
@@ -257,36 +267,41 @@ fn endpoints(networks: &Networks, clips: &[Clip]) -> anyhow::Result<()> {
 /// What a listener behind a network hears of a reply into which somebody speaks.
 fn interruptions(networks: &Networks, clips: &[Clip]) -> anyhow::Result<()> {
     let mut seed = 7u64;
-    let (mut silent, mut decided, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut silent, mut last, mut decided, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut counts = std::collections::BTreeMap::<String, [usize; 3]>::new();
     for clip in clips.iter().filter(|clip| !clip.kind.starts_with("turn/")) {
-        let mut pcm = vec![0.0; INTO_MS * 16];
-        pcm.extend(&clip.pcm);
-        pcm.resize(pcm.len() + AFTER_MS * 16, 0.0);
-        let onset = (INTO_MS * 16 + speech(&clip.pcm).0) as f64 / 16.0;
-        // A reply lasts as long as the longest recording.
-        let mut run = Run::new(networks, Timing::default(), pcm)?;
-        run.reply()?;
-        run.run()?;
-        let name = if clip.kind == "noise" { format!("noise, {}", clip.voice) } else { clip.kind.clone() };
-        let counts = counts.entry(name).or_default();
-        counts[0] += 1;
-        counts[1] += usize::from(run.interrupted.is_some());
-        counts[2] += usize::from(run.interrupted.is_none() && held(&run.sent));
-        if clip.kind == "interrupt"
-            && let Some(at) = run.interrupted
-        {
-            let (stopped, played) = listener(&run.sent, at, &mut seed);
-            silent.push(stopped - onset);
-            decided.push(at.as_secs_f64() * 1e3 - onset);
-            memory.push(played - run.heard as f64 / 24.0);
+        let tries = if clip.kind == "interrupt" { TRIES } else { 1 };
+        for into_ms in (0..tries).map(|n| INTO_MS + n * LATER_MS) {
+            let mut pcm = vec![0.0; into_ms * 16];
+            pcm.extend(&clip.pcm);
+            pcm.resize(pcm.len() + AFTER_MS * 16, 0.0);
+            let onset = (into_ms * 16 + speech(&clip.pcm).0) as f64 / 16.0;
+            // A reply lasts as long as the longest recording.
+            let mut run = Run::new(networks, Timing::default(), pcm)?;
+            run.reply()?;
+            run.run()?;
+            let name = if clip.kind == "noise" { format!("noise, {}", clip.voice) } else { clip.kind.clone() };
+            let counts = counts.entry(name).or_default();
+            counts[0] += 1;
+            counts[1] += usize::from(run.interrupted.is_some());
+            counts[2] += usize::from(run.interrupted.is_none() && held(&run.sent));
+            if clip.kind == "interrupt"
+                && let Some(at) = run.interrupted
+            {
+                let (stopped, played) = listener(&run.sent, at, &mut seed);
+                last.extend(run_out(&run.sent).map(|at| at - onset));
+                silent.push(stopped - onset);
+                decided.push(at.as_secs_f64() * 1e3 - onset);
+                memory.push(played - run.heard as f64 / 24.0);
+            }
         }
     }
     println!("\n{}", table::head("milliseconds from the onset of an interruption"));
-    println!("{}", table::row("last of the reply played at a listener", &silent));
+    println!("{}", table::row("last of the reply played without a network", &last));
+    println!("{}", table::row("the same at a listener 20 to 80 ms away", &silent));
     println!("{}", table::row("decided that it is one", &decided));
     println!("{}", table::row("played less what the history has as heard", &memory));
-    println!("\nspoken into a reply: of so many, interrupted it, held it for a moment");
+    println!("\nspoken into a reply: of so many, interrupted it, held it for a moment that a listener could notice");
     println!("(held ones that were interrupted are not counted as held)");
     for (name, [all, interrupted, held]) in counts {
         println!("    {name:<24} {all:>4} {interrupted:>4} {held:>4}");
@@ -294,9 +309,16 @@ fn interruptions(networks: &Networks, clips: &[Clip]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether pieces that follow each other left further apart than their length and a little.
+/// When a listener without a network has heard all that was sent, in milliseconds.
+fn run_out(sent: &[(Duration, u64, u64)]) -> Option<f64> {
+    let ((begun, ..), (_, start, samples)) = (sent.first()?, sent.last()?);
+    Some(begun.as_secs_f64() * 1e3 + (start + samples) as f64 / 24.0)
+}
+
+/// Whether a listener without a network had to wait for a piece that was there.
 fn held(sent: &[(Duration, u64, u64)]) -> bool {
-    sent.windows(2).any(|pair| pair[1].0 - pair[0].0 > Duration::from_millis(100))
+    let Some((begun, ..)) = sent.first() else { return false };
+    sent.iter().any(|(at, start, _)| *at > *begun + SampleRate::HZ_24000.duration(*start))
 }
 
 /// When the last of what was sent was played, in milliseconds, by a listener whom pieces and the word `interrupted`

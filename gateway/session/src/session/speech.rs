@@ -11,7 +11,7 @@ use crate::reply::{Reply, Utterance};
 use crate::transcript::{InputTranscript, Meaning, meaning};
 use crate::{Output, ProblemCode, ServerEvent};
 
-/// Windows of speech that hold a reply: 2 of 4. It is less than what a start needs, as a hold is taken back easily.
+/// Speech before a reply that is not out yet waits for the rest of it: 2 windows.
 const HOLD: Duration = Duration::from_millis(64);
 
 /// The span in which speech into a reply is counted: 25 windows.
@@ -57,9 +57,13 @@ impl Session {
                 // A client that wants more speech before a start wants it before a hold too.
                 let holds = self.rules.interruption && self.reply.as_ref().is_some_and(|reply| reply.shown);
                 let usual = self.rules.start_confirm <= self.rules.timing.start_confirm;
-                let confirm = if holds && usual { HOLD } else { self.rules.start_confirm };
-                if let Some(onset) = self.ear.onset(confirm) {
+                let sure = if holds && usual { self.ear.sure() } else { None };
+                if let Some(onset) = sure.or_else(|| self.ear.onset(self.rules.start_confirm)) {
                     self.begin(onset);
+                }
+                let cautious = holds && usual && self.ear.faint();
+                if let Some(reply) = &mut self.reply {
+                    reply.playout.cautious(cautious);
                 }
             }
             User::Waiting { from, .. } => {
@@ -96,9 +100,6 @@ impl Session {
         match self.reply.as_deref() {
             Some(reply) if self.can_take_back(reply, onset) => self.take_back(onset),
             Some(_) if self.rules.interruption => {
-                if self.ear.onset(HOLD).is_none() {
-                    return;
-                }
                 self.user = User::Overlapping { from, onset };
                 self.overlap_text.clear();
                 self.transcript = InputTranscript::default();

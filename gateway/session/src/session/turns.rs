@@ -184,6 +184,10 @@ impl Session {
     /// Sends the speech that is due and renews the engine's credit.
     pub(super) fn play(&mut self) {
         let Some(mut reply) = self.reply.take() else { return };
+        // A microphone that is turned off says nothing of what it last heard.
+        if self.now.since(self.last_packet) >= self.mute_after() {
+            reply.playout.cautious(false);
+        }
         if !self.held(&reply) {
             let turn = reply.turn;
             while let Some((start, pcm)) = reply.playout.pull(self.now) {

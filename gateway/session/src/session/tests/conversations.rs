@@ -32,16 +32,17 @@ fn a_question_is_answered() {
         2212 > speech 1 0..160
         2212 > said "One"
         2212 > speech 1 160..320
-        2292 > said " two"
-        2332 > speech 1 320..600
-        2572 > said " three."
-        2612 > speech 1 600..800
-        2772 > said " Four"
-        2812 > speech 1 800..1000
-        2972 > said " five"
-        3012 > speech 1 1000..1200
-        3172 > said " six."
-        3172 > generation_complete
+        2332 > said " two"
+        2372 > speech 1 320..600
+        2612 > said " three."
+        2652 > speech 1 600..800
+        2812 > said " Four"
+        2852 > speech 1 800..1000
+        3012 > said " five"
+        3052 > speech 1 1000..1200
+        3212 > said " six."
+        3212 | credit 1 9000
+        3212 > generation_complete
         3412 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
         "#,
     );
@@ -64,16 +65,17 @@ fn a_pause_is_proposed_and_discarded_without_trace() {
         2212 > speech 2 0..160
         2212 > said "One"
         2212 > speech 2 160..320
-        2292 > said " two"
-        2332 > speech 2 320..600
-        2572 > said " three."
-        2612 > speech 2 600..800
-        2772 > said " Four"
-        2812 > speech 2 800..1000
-        2972 > said " five"
-        3012 > speech 2 1000..1200
-        3172 > said " six."
-        3172 > generation_complete
+        2332 > said " two"
+        2372 > speech 2 320..600
+        2612 > said " three."
+        2652 > speech 2 600..800
+        2812 > said " Four"
+        2852 > speech 2 800..1000
+        3012 > said " five"
+        3052 > speech 2 1000..1200
+        3212 > said " six."
+        3212 | credit 2 9000
+        3212 > generation_complete
         3412 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
         "#,
     );
@@ -117,16 +119,17 @@ fn a_turn_of_which_nothing_was_sent_is_taken_back() {
         3552 > speech 2 0..160
         3552 > said "One"
         3552 > speech 2 160..320
-        3632 > said " two"
-        3672 > speech 2 320..600
-        3912 > said " three."
-        3952 > speech 2 600..800
-        4112 > said " Four"
-        4152 > speech 2 800..1000
-        4312 > said " five"
-        4352 > speech 2 1000..1200
-        4512 > said " six."
-        4512 > generation_complete
+        3672 > said " two"
+        3712 > speech 2 320..600
+        3952 > said " three."
+        3992 > speech 2 600..800
+        4152 > said " Four"
+        4192 > speech 2 800..1000
+        4352 > said " five"
+        4392 > speech 2 1000..1200
+        4552 > said " six."
+        4552 | credit 2 9000
+        4552 > generation_complete
         4752 > turn_complete Finished(Stop) 9 tokens, at 512 912 1312 1312 1312
         "#,
     );
@@ -172,10 +175,10 @@ fn the_first_speech_waits_while_somebody_may_be_beginning() {
         1408 > speech 1 0..160
         1408 > said "One"
         1408 > speech 1 160..320
-        1488 > said " two"
-        1528 > speech 1 320..600
-        1768 > said " three."
-        1808 > speech 1 600..720
+        1528 > said " two"
+        1568 > speech 1 320..600
+        1808 > said " three."
+        1848 > speech 1 600..680
         "#,
     );
 }
@@ -191,20 +194,20 @@ fn enough_speech_interrupts() {
     let mut stage = talking(setup());
     stage.speak(960).quiet(1_600).expect(
         r#"
-        3532 > speech 1 2160..2240
-        3572 | credit 1 10000
-        3584 | listen 3220
+        3532 > speech 1 2120..2160
+        3552 | listen 3220
+        3584 | credit 1 10012
         4032 > speech_started 3520
         4032 > interrupted
-        4032 | cancel 1 2240
+        4032 | cancel 1 2160
         4033 > turn_complete Interrupted 1 tokens, at 512 562 612 612 612
         4704 | propose 2 3220..4704
         4992 > speech_stopped 4480
         4992 | commit 2
         5042 > heard "And now?" finished
         5092 > speech 2 0..680
-        5532 > said "One"
-        5572 > speech 2 680..1200
+        5572 > said "One"
+        5612 > speech 2 680..1160
         "#,
     );
     assert_eq!(stage.history(), "User: Count.\nUser: And now?\n", "no whole piece was heard");
@@ -215,15 +218,15 @@ fn a_nod_does_not_interrupt() {
     let mut stage = talking(setup());
     stage.speak(320).quiet(1_280).expect(
         r#"
-        3532 > speech 1 2160..2240
-        3572 | credit 1 10000
-        3584 | listen 3220
+        3532 > speech 1 2120..2160
+        3552 | listen 3220
+        3584 | credit 1 10012
         4160 | ignore
-        4160 > speech 1 2240..3000
-        4680 > said " three."
-        4720 > speech 1 3000..3240
-        4920 | credit 1 11000
-        4960 > speech 1 3240..3440
+        4160 > speech 1 2160..3000
+        4800 > said " three."
+        4840 > speech 1 3000..3200
+        5024 | credit 1 11024
+        5040 > speech 1 3200..3320
         "#,
     );
 }
@@ -235,9 +238,9 @@ fn words_decide_before_the_clock() {
     let mut stage = talking(setup());
     stage.speak(192).event(partial("Wait")).quiet(640).expect(
         r#"
-        3532 > speech 1 2160..2240
-        3572 | credit 1 10000
-        3584 | listen 3220
+        3532 > speech 1 2120..2160
+        3552 | listen 3220
+        3584 | credit 1 10012
         3712 > speech_started 3520
         3712 > interrupted
         3712 | cancel 1 2140
@@ -246,17 +249,17 @@ fn words_decide_before_the_clock() {
         4224 > speech_stopped 3712
         4224 | commit 2
         4274 > heard "And now?" finished
-        4324 > speech 2 0..240
+        4324 > speech 2 0..200
         "#,
     );
     let mut stage = talking(setup());
     stage.speak(192).event(partial("Yeah, right")).speak(960).quiet(512).expect(
         r#"
-        3532 > speech 1 2160..2240
-        3572 | credit 1 10000
-        3584 | listen 3220
+        3532 > speech 1 2120..2160
+        3552 | listen 3220
+        3584 | credit 1 10012
         4992 | ignore
-        4992 > speech 1 2240..2640
+        4992 > speech 1 2160..2520
         "#,
     );
 }
@@ -286,54 +289,54 @@ fn a_reply_that_may_not_be_interrupted_is_followed_by_the_next() {
     let mut stage = talking(Setup { interruption: false, ..setup() });
     stage.speak(960).quiet(12_000).expect(
         r#"
-        3532 > speech 1 2160..2240
+        3532 > speech 1 2120..2200
         3572 | credit 1 10000
-        3612 > speech 1 2240..2280
+        3612 > speech 1 2200..2240
         3616 | listen 3220
         3616 > speech_started 3520
-        3652 > speech 1 2280..3000
-        4332 > said " three."
-        4372 > speech 1 3000..3240
+        3652 > speech 1 2240..3000
+        4372 > said " three."
+        4412 > speech 1 3000..3200
         4572 | credit 1 11000
-        4612 > speech 1 3240..3640
+        4612 > speech 1 3200..3600
         4992 > speech_stopped 4480
-        5012 > speech 1 3640..4000
-        5332 > said " Four"
-        5372 > speech 1 4000..4240
+        5012 > speech 1 3600..4000
+        5372 > said " Four"
+        5412 > speech 1 4000..4200
         5572 | credit 1 12000
-        5612 > speech 1 4240..5000
-        6332 > said " five"
-        6372 > speech 1 5000..5240
+        5612 > speech 1 4200..5000
+        6372 > said " five"
+        6412 > speech 1 5000..5200
         6572 | credit 1 13000
-        6612 > speech 1 5240..6000
-        7332 > said " six."
-        7332 > generation_complete
+        6612 > speech 1 5200..6000
+        7372 > said " six."
+        7372 > generation_complete
         7572 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
         7572 | start 2 3220..4704
         7622 > heard "And now?" finished
         7672 > speech 2 0..680
-        8112 > said "One"
-        8152 > speech 2 680..1240
+        8152 > said "One"
+        8192 > speech 2 680..1200
         8672 | credit 2 9000
-        8712 > speech 2 1240..1520
-        8952 > said " two"
-        8992 > speech 2 1520..2240
+        8712 > speech 2 1200..1520
+        8992 > said " two"
+        9032 > speech 2 1520..2200
         9672 | credit 2 10000
-        9712 > speech 2 2240..3000
-        10432 > said " three."
-        10472 > speech 2 3000..3240
+        9712 > speech 2 2200..3000
+        10472 > said " three."
+        10512 > speech 2 3000..3200
         10672 | credit 2 11000
-        10712 > speech 2 3240..4000
-        11432 > said " Four"
-        11472 > speech 2 4000..4240
+        10712 > speech 2 3200..4000
+        11472 > said " Four"
+        11512 > speech 2 4000..4200
         11672 | credit 2 12000
-        11712 > speech 2 4240..5000
-        12432 > said " five"
-        12472 > speech 2 5000..5240
+        11712 > speech 2 4200..5000
+        12472 > said " five"
+        12512 > speech 2 5000..5200
         12672 | credit 2 13000
-        12712 > speech 2 5240..6000
-        13432 > said " six."
-        13432 > generation_complete
+        12712 > speech 2 5200..6000
+        13472 > said " six."
+        13472 > generation_complete
         13672 > turn_complete Finished(Stop) 9 tokens, at 3092 3142 3192 3192 3192
         "#,
     );
@@ -374,16 +377,17 @@ fn a_client_that_stops_sending_has_stopped_speaking() {
         1540 > speech 1 0..160
         1540 > said "One"
         1540 > speech 1 160..320
-        1620 > said " two"
-        1660 > speech 1 320..600
-        1900 > said " three."
-        1940 > speech 1 600..800
-        2100 > said " Four"
-        2140 > speech 1 800..1000
-        2300 > said " five"
-        2340 > speech 1 1000..1200
-        2500 > said " six."
-        2500 > generation_complete
+        1660 > said " two"
+        1700 > speech 1 320..600
+        1940 > said " three."
+        1980 > speech 1 600..800
+        2140 > said " Four"
+        2180 > speech 1 800..1000
+        2340 > said " five"
+        2380 > speech 1 1000..1200
+        2540 > said " six."
+        2540 | credit 1 9000
+        2540 > generation_complete
         2740 > turn_complete Finished(Stop) 9 tokens, at 800 850 900 900 900
         "#,
     );
@@ -426,7 +430,7 @@ fn sensitivity_and_durations_are_the_clients() {
         2386 > heard "What is it?" finished
         2436 > speech 1 0..160
         2436 > said "One"
-        2436 > speech 1 160..280
+        2436 > speech 1 160..240
         "#,
     );
     let detection = Detection { silence_duration_ms: Some(100), ..Detection::default() };
@@ -456,8 +460,8 @@ fn the_streams_end_ends_the_utterance() {
         740 > speech 1 0..160
         740 > said "One"
         740 > speech 1 160..320
-        820 > said " two"
-        860 > speech 1 320..520
+        860 > said " two"
+        900 > speech 1 320..480
         "#,
     );
 }
@@ -475,16 +479,17 @@ fn a_half_close_finishes_what_is_owed() {
         740 > speech 1 0..160
         740 > said "One"
         740 > speech 1 160..320
-        820 > said " two"
-        860 > speech 1 320..600
-        1100 > said " three."
-        1140 > speech 1 600..800
-        1300 > said " Four"
-        1340 > speech 1 800..1000
-        1500 > said " five"
-        1540 > speech 1 1000..1200
-        1700 > said " six."
-        1700 > generation_complete
+        860 > said " two"
+        900 > speech 1 320..600
+        1140 > said " three."
+        1180 > speech 1 600..800
+        1340 > said " Four"
+        1380 > speech 1 800..1000
+        1540 > said " five"
+        1580 > speech 1 1000..1200
+        1740 > said " six."
+        1740 | credit 1 9000
+        1740 > generation_complete
         1940 > turn_complete Finished(Stop) 9 tokens, at 0 50 100 100 100
         1940 | close
         1940 > close Ok(())
@@ -515,16 +520,17 @@ fn a_late_engine_runs_the_listener_dry_and_is_counted() {
         2952 > speech 1 0..160
         2952 > said "One"
         2952 > speech 1 160..320
-        3032 > said " two"
-        3072 > speech 1 320..600
-        3312 > said " three."
+        3072 > said " two"
+        3112 > speech 1 320..600
+        3352 > said " three."
         3852 > speech 1 600..800
         3852 > said " Four"
-        3852 > speech 1 800..1000
-        4012 > said " five"
-        4052 > speech 1 1000..1200
-        4212 > said " six."
-        4212 > generation_complete
+        3892 > speech 1 800..1000
+        4052 > said " five"
+        4092 > speech 1 1000..1200
+        4252 > said " six."
+        4252 | credit 1 9000
+        4252 > generation_complete
         4452 > turn_complete Finished(Stop) 9 tokens, at 512 1412 2312 2312 2312 dry 1
         "#,
     );
@@ -542,28 +548,28 @@ fn credit_is_renewed_as_the_listener_hears() {
         1152 > speech_stopped 640
         1152 | commit 1
         1202 > heard "What is it?" finished
-        1252 > speech 1 0..1240
+        1252 > speech 1 0..1200
         2252 | credit 1 9000
-        2292 > speech 1 1240..2240
+        2292 > speech 1 1200..2200
         3252 | credit 1 10000
-        3292 > speech 1 2240..3240
+        3292 > speech 1 2200..3200
         4252 | credit 1 11000
-        4292 > speech 1 3240..4240
+        4292 > speech 1 3200..4200
         5252 | credit 1 12000
-        5292 > speech 1 4240..5240
+        5292 > speech 1 4200..5200
         6252 | credit 1 13000
-        6292 > speech 1 5240..6240
+        6292 > speech 1 5200..6200
         7252 | credit 1 14000
-        7292 > speech 1 6240..7240
+        7292 > speech 1 6200..7200
         8252 | credit 1 15000
-        8292 > speech 1 7240..8240
+        8292 > speech 1 7200..8200
         9252 | credit 1 16000
-        9292 > speech 1 8240..9240
+        9292 > speech 1 8200..9200
         10252 | credit 1 17000
-        10292 > speech 1 9240..10240
+        10292 > speech 1 9200..10200
         11252 | credit 1 18000
-        11292 > speech 1 10240..10900
-        11932 > generation_complete
+        11292 > speech 1 10200..10900
+        11952 > generation_complete
         12152 > turn_complete Finished(Stop) 9 tokens, at 512 562 612 612 612
         "#,
     );
@@ -616,10 +622,10 @@ fn marks_replace_the_detector() {
         2660 > speech 1 0..160
         2660 > said "One"
         2660 > speech 1 160..320
-        2740 > said " two"
-        2780 > speech 1 320..600
-        3020 > said " three."
-        3060 > speech 1 600..760
+        2780 > said " two"
+        2820 > speech 1 320..600
+        3060 > said " three."
+        3100 > speech 1 600..720
         3200 > interrupted
         3200 | cancel 1 540
         3200 | listen 3200
@@ -649,7 +655,7 @@ fn a_turn_that_includes_all_input_reaches_back() {
         4402 > heard "What is it?" finished
         4452 > speech 1 0..160
         4452 > said "One"
-        4452 > speech 1 160..240
+        4452 > speech 1 160..200
         "#,
     );
 }

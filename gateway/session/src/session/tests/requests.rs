@@ -82,12 +82,12 @@ fn content_during_a_reply_follows_it_and_a_turn_cuts_it() {
         50 > speech 1 0..160
         50 > said "One"
         50 > speech 1 160..320
-        130 > said " two"
-        170 > speech 1 320..600
-        410 > said " three."
-        450 > speech 1 600..800
-        610 > said " Four"
-        650 > speech 1 800..960
+        170 > said " two"
+        210 > speech 1 320..600
+        450 > said " three."
+        490 > speech 1 600..800
+        650 > said " Four"
+        690 > speech 1 800..920
         800 > interrupted
         800 | cancel 1 750
         800 | append 1
@@ -97,16 +97,17 @@ fn content_during_a_reply_follows_it_and_a_turn_cuts_it() {
         850 > speech 2 0..160
         850 > said "One"
         850 > speech 2 160..320
-        930 > said " two"
-        970 > speech 2 320..600
-        1210 > said " three."
-        1250 > speech 2 600..800
-        1410 > said " Four"
-        1450 > speech 2 800..1000
-        1610 > said " five"
-        1650 > speech 2 1000..1200
-        1810 > said " six."
-        1810 > generation_complete
+        970 > said " two"
+        1010 > speech 2 320..600
+        1250 > said " three."
+        1290 > speech 2 600..800
+        1450 > said " Four"
+        1490 > speech 2 800..1000
+        1650 > said " five"
+        1690 > speech 2 1000..1200
+        1850 > said " six."
+        1850 | credit 2 9000
+        1850 > generation_complete
         2050 > turn_complete Finished(Stop) 9 tokens, at - - 50 50 50
         "#,
     );
@@ -126,12 +127,14 @@ fn text_waits_for_a_reply_that_may_not_be_interrupted() {
         0 | append 1
         0 | start 1
         50 > speech 1 0..1200
-        1010 > generation_complete
+        1050 | credit 1 9000
+        1050 > generation_complete
         1250 > turn_complete Finished(Stop) 9 tokens, at - - 50 50 50
         1250 | append 1
         1250 | start 2
         1300 > speech 2 0..1200
-        2260 > generation_complete
+        2300 | credit 2 9000
+        2300 > generation_complete
         2500 > turn_complete Finished(Stop) 9 tokens, at - - 50 50 50
         "#,
     );
@@ -148,12 +151,12 @@ fn a_reply_is_cancelled_on_request() {
         50 > speech 1 0..160
         50 > said "One"
         50 > speech 1 160..320
-        130 > said " two"
-        170 > speech 1 320..600
-        410 > said " three."
-        450 > speech 1 600..800
-        610 > said " Four"
-        650 > speech 1 800..960
+        170 > said " two"
+        210 > speech 1 320..600
+        450 > said " three."
+        490 > speech 1 600..800
+        650 > said " Four"
+        690 > speech 1 800..920
         800 > interrupted
         800 | cancel 1 750
         801 > turn_complete Interrupted 1 tokens, at - - 50 50 50
@@ -377,7 +380,7 @@ fn a_failed_proposal_is_begun_anew_at_the_end() {
         1202 > heard "What is it?" finished
         1252 > speech 2 0..160
         1252 > said "One"
-        1252 > speech 2 160..240
+        1252 > speech 2 160..200
         "#,
     );
 }
