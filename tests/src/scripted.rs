@@ -189,7 +189,11 @@ impl Conversation {
                 let result = Content::ToolResult { call, name, value };
                 self.history.push(Item { role: Role::Tool, content: vec![result] });
             }
-            Request::Open { .. } | Request::Close { .. } | Request::Listen { .. } | Request::Ignore { .. } => {}
+            Request::Forget { .. }
+            | Request::Open { .. }
+            | Request::Close { .. }
+            | Request::Listen { .. }
+            | Request::Ignore { .. } => {}
         }
     }
 

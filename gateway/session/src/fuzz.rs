@@ -198,6 +198,11 @@ impl Run {
                     self.now += u64::from(more) * 600_000_000_000;
                     self.take(Input::Tick);
                 }
+                4 => self.take(Input::Engine(Event::Prompt {
+                    turn: Some(turn).filter(|_| more & 8 != 0),
+                    tokens: u32::from(more) * 100,
+                    limit: if more & 16 != 0 { 10_000 } else { 100 },
+                })),
                 answer => {
                     let probability = [Some(0.9), Some(0.1), Some(f32::NAN), None][usize::from(answer) % 4];
                     self.take(Input::Completion { until: self.asked, probability });

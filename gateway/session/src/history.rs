@@ -1,20 +1,36 @@
-//! What has been said, as the listener heard it. Bounded: at the bound the oldest entry goes.
+//! What has been said, as the listener heard it, and what of it is forgotten to make room: whole turns, oldest first.
 
 use std::collections::VecDeque;
 
-use causerie_model_api::{Content, Item};
+use causerie_model_api::{Content, Item, Origin, Role};
 
 /// Entries kept.
-const MAX_ITEMS: usize = 4_096;
+pub(crate) const MAX_ITEMS: usize = 4_096;
 
 /// Bytes of text kept.
 const MAX_BYTES: usize = 4 << 20;
 
+/// What an entry weighs beside its text: the marks of a chat template, in bytes of text that take as many tokens.
+const ENTRY_WEIGHT: usize = 16;
+
+/// What an utterance weighs that the engine does not put into words: 4 s at 25 tokens.
+const SOUND_WEIGHT: usize = 400;
+
 #[derive(Default)]
 pub(crate) struct History {
-    items: VecDeque<(u64, Item)>,
+    entries: VecDeque<Entry>,
     bytes: usize,
+    weight: usize,
     next: u64,
+    /// Items that the engine was given so far.
+    given: u64,
+}
+
+struct Entry {
+    place: u64,
+    item: Item,
+    /// Its name for the engine, if it has one.
+    origin: Option<Origin>,
 }
 
 /// A place in the history that stays valid while entries come and go.
@@ -22,11 +38,18 @@ pub(crate) struct History {
 pub(crate) struct Place(u64);
 
 impl History {
-    /// Appends an entry.
+    /// Appends an entry that the engine makes by itself.
     pub(crate) fn push(&mut self, item: Item) -> Place {
         let place = self.reserve();
-        self.put(place, item);
+        self.put(place, item, None);
         place
+    }
+
+    /// Appends an entry that the engine is given.
+    pub(crate) fn give(&mut self, item: Item) {
+        let place = self.reserve();
+        self.put(place, item, Some(Origin::Given(self.given)));
+        self.given += 1;
     }
 
     /// A place for an entry that will be known later.
@@ -36,29 +59,78 @@ impl History {
     }
 
     /// Fills a reserved place.
-    pub(crate) fn put(&mut self, place: Place, item: Item) {
+    pub(crate) fn put(&mut self, place: Place, item: Item, origin: Option<Origin>) {
         self.bytes += bytes(&item);
-        let at = self.items.partition_point(|(id, _)| *id <= place.0);
-        self.items.insert(at, (place.0, item));
-        while self.items.len() > MAX_ITEMS || (self.bytes > MAX_BYTES && self.items.len() > 1) {
-            if let Some((_, item)) = self.items.pop_front() {
-                self.bytes -= bytes(&item);
-            }
-        }
+        self.weight += weight(&item);
+        let at = self.entries.partition_point(|entry| entry.place <= place.0);
+        self.entries.insert(at, Entry { place: place.0, item, origin });
     }
 
     /// Takes an entry back.
     pub(crate) fn remove(&mut self, place: Place) {
-        if let Some(at) = self.items.iter().position(|(id, _)| *id == place.0)
-            && let Some((_, item)) = self.items.remove(at)
+        if let Some(at) = self.entries.iter().position(|entry| entry.place == place.0)
+            && let Some(entry) = self.entries.remove(at)
         {
-            self.bytes -= bytes(&item);
+            self.bytes -= bytes(&entry.item);
+            self.weight -= weight(&entry.item);
         }
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Item> {
-        self.items.iter().map(|(_, item)| item)
+        self.entries.iter().map(|entry| &entry.item)
     }
+
+    /// How much room it takes, in a unit of its own: about bytes of text.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Whether there is more than is kept.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() > MAX_ITEMS || self.bytes > MAX_BYTES
+    }
+
+    /// Forgets the oldest turns until what is left weighs `keep` or less, but never the last one; at least one goes. The
+    /// entry with which the history begins then, or `None` if nothing may go.
+    pub(crate) fn forget(&mut self, keep: usize) -> Option<Origin> {
+        let begins =
+            |at: usize| self.entries[at].item.role == Role::User && self.entries[at - 1].item.role != Role::User;
+        // Where no turn begins, entries that belong together are parted rather than nothing forgotten.
+        let turn = self.cut(keep, begins).or_else(|| self.cut(keep, |_| true));
+        let (at, origin) = turn?;
+        for entry in self.entries.drain(..at) {
+            self.bytes -= bytes(&entry.item);
+            self.weight -= weight(&entry.item);
+        }
+        Some(origin)
+    }
+
+    /// The first entry of those that have a name and are `allowed` from which on `keep` is not exceeded, else the last.
+    fn cut(&self, keep: usize, allowed: impl Fn(usize) -> bool) -> Option<(usize, Origin)> {
+        let mut left = self.weight;
+        let mut last = None;
+        for at in 1..self.entries.len() {
+            left -= weight(&self.entries[at - 1].item);
+            if let Some(origin) = self.entries[at].origin.filter(|_| allowed(at)) {
+                last = Some((at, origin));
+                if left <= keep {
+                    break;
+                }
+            }
+        }
+        last
+    }
+
+    /// Forgets down to three quarters of what is kept at most.
+    pub(crate) fn forget_bound(&mut self) -> Option<Origin> {
+        let by_bytes = MAX_BYTES / 4 * 3;
+        let by_count = self.weight / self.entries.len().max(1) * (MAX_ITEMS / 4 * 3);
+        self.forget(by_bytes.min(by_count))
+    }
+}
+
+fn weight(item: &Item) -> usize {
+    ENTRY_WEIGHT + if item.content.is_empty() { SOUND_WEIGHT } else { bytes(item) }
 }
 
 /// Bytes of text in an entry.
@@ -73,7 +145,7 @@ pub(crate) fn bytes(item: &Item) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use causerie_model_api::Role;
+    use causerie_model_api::InputSamples;
 
     use super::*;
 
@@ -93,21 +165,46 @@ mod tests {
         history.push(Item::text(Role::User, "a"));
         let reply = history.reserve();
         let c = history.push(Item::text(Role::User, "c"));
-        history.put(reply, Item::text(Role::Model, "b"));
+        history.put(reply, Item::text(Role::Model, "b"), None);
         assert_eq!(texts(&history), ["a", "b", "c"]);
         history.remove(c);
         history.remove(c);
         assert_eq!(texts(&history), ["a", "b"]);
-        assert_eq!(history.bytes, 2);
+        assert_eq!((history.bytes, history.weight), (2, 2 + 2 * ENTRY_WEIGHT));
     }
 
     #[test]
-    fn the_oldest_goes_at_the_bound() {
+    fn whole_turns_are_forgotten() {
         let mut history = History::default();
-        for i in 0..MAX_ITEMS + 3 {
-            history.push(Item::text(Role::User, i.to_string()));
+        let long = "x".repeat(100 - ENTRY_WEIGHT);
+        history.give(Item::text(Role::User, long.as_str()));
+        history.give(Item::text(Role::User, long.as_str()));
+        history.push(Item::text(Role::Model, long.as_str()));
+        let place = history.reserve();
+        history.put(place, Item::text(Role::User, "q"), Some(Origin::Utterance(InputSamples(7))));
+        history.push(Item::text(Role::Model, long.as_str()));
+        history.give(Item::text(Role::User, "r"));
+        history.push(Item::text(Role::Model, "s"));
+        assert_eq!(history.weight(), 400 + 3 * (1 + ENTRY_WEIGHT));
+        assert_eq!(history.forget(300), Some(Origin::Utterance(InputSamples(7))), "a turn has two entries of its user");
+        assert_eq!(history.iter().count(), 4);
+        assert_eq!(history.forget(0), Some(Origin::Given(2)));
+        assert_eq!(texts(&history), ["r", "s"]);
+        assert_eq!(history.forget(0), None, "the last turn stays");
+        history.push(Item::text(Role::Tool, "t"));
+        history.give(Item::text(Role::Model, "u"));
+        assert_eq!(history.forget(0), Some(Origin::Given(3)), "what is no turn goes as well, if it must");
+    }
+
+    #[test]
+    fn a_full_history_is_forgotten_by_a_quarter() {
+        let mut history = History::default();
+        for i in 0..=MAX_ITEMS {
+            assert!(!history.is_full());
+            history.give(Item::text(if i % 2 == 0 { Role::User } else { Role::Model }, "four"));
         }
-        assert_eq!(history.iter().count(), MAX_ITEMS);
-        assert_eq!(texts(&history)[0], "3");
+        assert!(history.is_full());
+        assert_eq!(history.forget_bound(), Some(Origin::Given(1_026)));
+        assert_eq!(history.iter().count(), MAX_ITEMS / 4 * 3 - 1);
     }
 }

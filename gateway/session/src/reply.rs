@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causerie_model_api::{FinishReason, TurnId, Usage};
+use causerie_model_api::{FinishReason, Origin, TurnId, Usage};
 use causerie_units::MediaTime;
 
 use crate::history::Place;
@@ -15,6 +15,8 @@ pub(crate) struct Reply {
     pub(crate) turn: TurnId,
     /// The utterance that it answers, when it answers one that the detector found.
     pub(crate) utterance: Option<Utterance>,
+    /// What the engine calls its user entry.
+    pub(crate) origin: Option<Origin>,
     /// Its user entry in the history.
     pub(crate) heard: Option<Place>,
     /// What the client has of the user's transcript.
@@ -90,6 +92,7 @@ impl Reply {
         Self {
             turn,
             utterance,
+            origin: None,
             heard: None,
             transcript: InputTranscript::default(),
             text: String::new(),

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use causerie_model_api::{Capabilities, Item, Modality, Sampling, SessionConfig};
 
+use crate::history::MAX_ITEMS;
 use crate::settings::Timing;
-use crate::words::{Opened, Problem, ProblemCode, Sensitivity, Setup};
+use crate::words::{Compression, Opened, Problem, ProblemCode, Sensitivity, Setup};
 use crate::{Settings, voices};
-
-/// Longest history that a client may bring along.
-const MAX_HISTORY: usize = 4_096;
 
 /// Most functions of one conversation.
 const MAX_TOOLS: usize = 128;
@@ -46,6 +44,9 @@ pub(crate) struct Rules {
     pub(crate) input_transcription: bool,
     pub(crate) output_transcription: bool,
     pub(crate) interim_transcription: bool,
+    /// A conversation with more tokens forgets its oldest turns until the target is left.
+    pub(crate) trigger_tokens: u32,
+    pub(crate) target_tokens: u32,
 }
 
 /// A setup that can be served.
@@ -105,8 +106,8 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
             return refuse("tools.function_declarations.name", format!("{:?} is declared twice", tool.name));
         }
     }
-    if setup.history.len() > MAX_HISTORY {
-        return refuse("history", format!("{} entries are more than {MAX_HISTORY}", setup.history.len()));
+    if setup.history.len() > MAX_ITEMS {
+        return refuse("history", format!("{} entries are more than {MAX_ITEMS}", setup.history.len()));
     }
     // About four bytes are a token; a quarter of the context is left to the conversation. The engine knows better but
     // later, when the client has been told that all is well.
@@ -118,6 +119,7 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
             format!("about {tokens} tokens are more than the {room} there is room for"),
         );
     }
+    let (trigger_tokens, target_tokens) = window(&setup.compression, capabilities.context_tokens)?;
     let detection = &setup.detection;
     let within = |value: Option<u32>, most: u32, field: &str| match value {
         Some(ms) if ms > most => refuse(
@@ -154,6 +156,8 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         input_transcription: setup.input_transcription,
         output_transcription: setup.output_transcription,
         interim_transcription: setup.interim_transcription,
+        trigger_tokens,
+        target_tokens,
     };
     let opened = Opened {
         session: settings.name.clone(),
@@ -183,6 +187,23 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         thinking: setup.thinking,
     };
     Ok(Accepted { rules, config, opened, server_tools, history: setup.history })
+}
+
+/// When turns are forgotten, and how much is left. A client's wish for a later moment than there is room for is met as
+/// late as there is.
+fn window(wanted: &Compression, context: u32) -> Result<(u32, u32), Problem> {
+    const FIELD: &str = "context_window_compression";
+    let most = if context == 0 { u32::MAX } else { context / 5 * 4 };
+    if wanted.trigger_tokens == Some(0) {
+        return refuse(&format!("{FIELD}.trigger_tokens"), "0 tokens are no conversation".into());
+    }
+    let trigger = wanted.trigger_tokens.unwrap_or(most);
+    if let Some(target) = wanted.target_tokens.filter(|target| *target >= trigger) {
+        let message = format!("{target} tokens are not less than the {trigger} of the trigger");
+        return refuse(&format!("{FIELD}.sliding_window.target_tokens"), message);
+    }
+    let trigger = trigger.min(most);
+    Ok((trigger, wanted.target_tokens.unwrap_or(trigger / 2).min(trigger / 8 * 7)))
 }
 
 fn check_sampling(sampling: &Sampling) -> Result<(), Problem> {
@@ -282,6 +303,20 @@ mod tests {
                 _ => panic!("case {i}: {got:?}, not {want:?}"),
             }
         }
+    }
+
+    #[test]
+    fn the_window_slides_in_time() {
+        let of = |trigger_tokens, target_tokens| {
+            window(&Compression { trigger_tokens, target_tokens }, 1_000).map_err(|problem| problem.field)
+        };
+        assert_eq!(of(None, None), Ok((800, 400)));
+        assert_eq!(of(Some(500), None), Ok((500, 250)));
+        assert_eq!(of(Some(500), Some(100)), Ok((500, 100)));
+        assert_eq!(of(Some(100_000), Some(50_000)), Ok((800, 700)), "as late as there is room");
+        let refused = |name: &str| Err(format!("setup.context_window_compression.{name}"));
+        assert_eq!(of(Some(500), Some(500)), refused("sliding_window.target_tokens"));
+        assert_eq!(of(Some(0), None), refused("trigger_tokens"));
     }
 
     #[test]

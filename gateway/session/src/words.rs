@@ -49,8 +49,19 @@ pub struct Setup {
     pub output_transcription: bool,
     /// Whether the whole interim transcript is sent too (our own field).
     pub interim_transcription: bool,
+    /// When the oldest turns are forgotten.
+    pub compression: Compression,
     /// What was said before.
     pub history: Vec<Item>,
+}
+
+/// When the oldest turns of a conversation are forgotten, so that it never ends for want of room; `None` is our default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compression {
+    /// Tokens of a conversation above which turns are forgotten.
+    pub trigger_tokens: Option<u32>,
+    /// Tokens that are about left then.
+    pub target_tokens: Option<u32>,
 }
 
 impl Default for Setup {
@@ -74,6 +85,7 @@ impl Default for Setup {
             input_transcription: false,
             output_transcription: false,
             interim_transcription: false,
+            compression: Compression::default(),
             history: Vec::new(),
         }
     }

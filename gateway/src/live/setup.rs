@@ -6,7 +6,7 @@
 use causerie_codec::OutputFormat;
 use causerie_model_api::{Capabilities, Modality, Thinking, ToolBehavior, ToolDeclaration};
 use causerie_proto::v1;
-use causerie_session::{Detection, Problem, ProblemCode, Sensitivity, Setup};
+use causerie_session::{Compression, Detection, Problem, ProblemCode, Sensitivity, Setup};
 
 use super::contents;
 use super::schema::{json_of_value, json_schema};
@@ -68,8 +68,8 @@ pub(super) fn read(wire: &v1::Setup, catalog: &Catalog, capabilities: &Capabilit
         }
         warnings.push(no_effect("setup.session_resumption", "conversations cannot be resumed"));
     }
-    if wire.context_window_compression.is_some() {
-        warnings.push(no_effect("setup.context_window_compression", "the history is not compressed"));
+    if let Some(compression) = &wire.context_window_compression {
+        setup.compression = read_compression(compression)?;
     }
     setup.input_transcription = wire.input_audio_transcription.is_some();
     setup.output_transcription = wire.output_audio_transcription.is_some();
@@ -224,6 +224,22 @@ fn read_realtime(wire: &v1::RealtimeInputConfig, setup: &mut Setup) -> Result<()
         }
     };
     Ok(())
+}
+
+fn read_compression(wire: &v1::ContextWindowCompressionConfig) -> Result<Compression, Problem> {
+    use v1::context_window_compression_config::CompressionMechanism::SlidingWindow;
+    const FIELD: &str = "setup.context_window_compression";
+    let tokens = |name: &str, value: Option<i64>| match value {
+        // No context is longer than this.
+        Some(n) if n > 0 => Ok(Some(u32::try_from(n).unwrap_or(u32::MAX))),
+        Some(n) => Err(invalid(format!("{FIELD}.{name}"), format!("{n} is not a number of tokens; use 1 or more"))),
+        None => Ok(None),
+    };
+    let target = wire.compression_mechanism.as_ref().and_then(|SlidingWindow(window)| window.target_tokens);
+    Ok(Compression {
+        trigger_tokens: tokens("trigger_tokens", wire.trigger_tokens)?,
+        target_tokens: tokens("sliding_window.target_tokens", target)?,
+    })
 }
 
 fn read_detection(

@@ -143,6 +143,8 @@ fn what_cannot_be_served_is_refused_by_its_field() {
             NotFound,
             "setup.session_resumption.handle",
         ),
+        (compression(Some(0), None), InvalidArgument, "setup.context_window_compression.trigger_tokens"),
+        (compression(None, Some(-1)), InvalidArgument, "setup.context_window_compression.sliding_window.target_tokens"),
         (
             generation(v1::GenerationConfig { candidate_count: Some(2), ..config() }),
             InvalidArgument,
@@ -282,11 +284,27 @@ fn what_cannot_be_served_is_refused_by_its_field() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+fn compression(trigger_tokens: Option<i64>, target_tokens: Option<i64>) -> v1::Setup {
+    use v1::context_window_compression_config::{CompressionMechanism, SlidingWindow};
+    let compression_mechanism = Some(CompressionMechanism::SlidingWindow(SlidingWindow { target_tokens }));
+    let config = v1::ContextWindowCompressionConfig { trigger_tokens, compression_mechanism };
+    v1::Setup { context_window_compression: Some(config), ..Default::default() }
+}
+
+#[test]
+fn compression_is_passed_on() {
+    let read = try_read(&compression(Some(i64::MAX), Some(500))).expect("valid");
+    let wanted = Compression { trigger_tokens: Some(u32::MAX), target_tokens: Some(500) };
+    assert_eq!(read.setup.compression, wanted);
+    let by_default = v1::ContextWindowCompressionConfig::default();
+    let wire = v1::Setup { context_window_compression: Some(by_default), ..Default::default() };
+    assert_eq!(try_read(&wire).expect("valid").setup.compression, Compression::default());
+}
+
 #[test]
 fn what_has_no_effect_is_told() {
     let wire = v1::Setup {
         session_resumption: Some(v1::SessionResumptionConfig::default()),
-        context_window_compression: Some(v1::ContextWindowCompressionConfig::default()),
         ..generation(v1::GenerationConfig {
             thinking_config: Some(v1::ThinkingConfig { thinking_budget: Some(100), include_thoughts: None }),
             ..Default::default()
@@ -294,10 +312,7 @@ fn what_has_no_effect_is_told() {
     };
     let read = try_read(&wire).expect("it is served all the same");
     let fields: Vec<&str> = read.warnings.iter().map(|w| w.field.as_str()).collect();
-    assert_eq!(
-        fields,
-        ["setup.generation_config.thinking_config", "setup.session_resumption", "setup.context_window_compression"]
-    );
+    assert_eq!(fields, ["setup.generation_config.thinking_config", "setup.session_resumption"]);
     assert_eq!(read.setup.thinking.budget, Some(0));
 }
 

@@ -5,7 +5,8 @@
 //! tests.
 //!
 //! Rules that hold for every engine:
-//! - The session owns history. What an engine caches of it can always be rebuilt from the items it was given.
+//! - The session owns history. What an engine caches of it can always be rebuilt from the items it was given, and what
+//!   is forgotten of it is decided by the session: the engine says how long its prompts are ([`Event::Prompt`]).
 //! - A proposed turn has no effect outside the engine until it is committed: its events are withheld, its sampling
 //!   does not advance anything that another turn sees, and a discarded one leaves no trace.
 //! - [`Request::Commit`] and [`Request::Discard`] are idempotent; requests about unknown sessions or turns are ignored.
@@ -20,7 +21,7 @@ mod words;
 pub use config::{
     Capabilities, Modality, Sampling, Scheduling, SessionConfig, Thinking, ToolBehavior, ToolDeclaration, Voice,
 };
-pub use words::{Cause, Content, Event, FinishReason, Item, Request, Role, ToolCall, Usage};
+pub use words::{Cause, Content, Event, FinishReason, Item, Origin, Request, Role, ToolCall, Usage};
 
 /// Sample rate of [`Request::Audio`], in hertz.
 pub const INPUT_RATE: u32 = 16_000;

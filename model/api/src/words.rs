@@ -117,6 +117,24 @@ pub enum Request {
         /// More results of this call will follow.
         will_continue: bool,
     },
+    /// Forget what came before an entry of the user's; also the answer to an [`Event::Prompt`] that is too long. The
+    /// turn that waits for it makes its prompt anew.
+    Forget {
+        /// The conversation.
+        session: SessionId,
+        /// The entry with which the history begins from here on, or with the first after it if it is gone. `None` when
+        /// there is nothing that may be forgotten: what does not fit fails.
+        before: Option<Origin>,
+    },
+}
+
+/// Where an entry of the user's came from: its name on both sides of the seam.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// One of the items that the session gave in [`Request::Open`] and [`Request::Append`], counted from 0.
+    Given(u64),
+    /// The utterance that begins there.
+    Utterance(InputSamples),
 }
 
 impl Request {
@@ -135,7 +153,8 @@ impl Request {
             | Self::Start { session, .. }
             | Self::Credit { session, .. }
             | Self::Cancel { session, .. }
-            | Self::ToolResult { session, .. } => *session,
+            | Self::ToolResult { session, .. }
+            | Self::Forget { session, .. } => *session,
         }
     }
 }
@@ -159,6 +178,15 @@ pub enum Cause {
 pub enum Event {
     /// The session is open and prefilled.
     Opened,
+    /// A prompt has been made. One with more tokens than the limit waits for a [`Request::Forget`].
+    Prompt {
+        /// The turn; `None` for instruction, tools and history of a new conversation.
+        turn: Option<TurnId>,
+        /// Its length, history included.
+        tokens: u32,
+        /// Most tokens that it may have.
+        limit: u32,
+    },
     /// What has been understood of the utterance so far.
     Partial {
         /// Text that two passes agree on; it only grows.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use causerie_model_api::{
-    Cause, Event, FinishReason, InputSamples, Item, Modality, OutputSamples, Request, SessionConfig, SessionId,
+    Cause, Event, FinishReason, InputSamples, Item, Modality, Origin, OutputSamples, Request, SessionConfig, SessionId,
     ToolBehavior, TurnId, Usage,
 };
 
@@ -114,6 +114,10 @@ pub(super) struct Conversation<N: Networks> {
     pub(super) served: u64,
     /// The prompt to prefill before anything is said; empty when that is done.
     pub(super) opening: Vec<u32>,
+    /// The prompt before anything is said does not fit: its length and the limit.
+    pub(super) crowded: Option<(usize, usize)>,
+    /// Whether it has been prefilled once.
+    pub(super) opened: bool,
     history: History,
     audio: AudioBuffer,
     utterance: Option<Utterance<N>>,
@@ -146,6 +150,8 @@ impl<N: Networks> Conversation<N> {
             seed,
             served: 0,
             opening: Vec::new(),
+            crowded: None,
+            opened: false,
             history,
             audio: AudioBuffer::new(AUDIO_LIMIT),
             utterance: None,
@@ -193,7 +199,45 @@ impl<N: Networks> Conversation<N> {
             Request::ToolResult { call, name, value, will_continue, .. } => {
                 self.result(call, name, value, will_continue);
             }
+            Request::Forget { before, .. } => self.forget(networks, before),
         }
+    }
+
+    /// Forgets what came before an entry. A prompt that did not fit is made anew, or given up.
+    fn forget(&mut self, networks: &N, before: Option<Origin>) {
+        let crowded = self.turns.front().and_then(|turn| turn.crowded);
+        match before {
+            Some(before) => self.history.forget(before),
+            None => {
+                if let Some((tokens, limit)) = crowded {
+                    self.fail_front(format!("the prompt has {tokens} tokens, the limit is {limit}"));
+                } else if let Some((tokens, limit)) = self.crowded {
+                    let error = format!("instruction, tools and history have {tokens} tokens, the limit is {limit}");
+                    self.out.push(Event::Failed { turn: None, error, resumable: false });
+                }
+                return;
+            }
+        }
+        if let Some(turn) = self.turns.front_mut() {
+            turn.crowded = None;
+        } else if let Ok(prompt) = self.opening_prompt(networks) {
+            match self.crowded {
+                Some((_, limit)) => self.open(prompt, limit),
+                // What is left is prefilled again before somebody waits for it.
+                None => self.opening = prompt,
+            }
+        }
+        if let Some(u) = &mut self.utterance {
+            u.prepared.clear();
+        }
+        self.preparing.clear();
+    }
+
+    /// The prompt is to be prefilled while nothing is to be answered, if it fits.
+    pub(super) fn open(&mut self, prompt: Vec<u32>, limit: usize) {
+        self.crowded = (prompt.len() > limit).then_some((prompt.len(), limit));
+        self.out.push(prompt_made(None, prompt.len(), limit));
+        self.opening = if self.crowded.is_some() { Vec::new() } else { prompt };
     }
 
     fn listen(&mut self, from: u64) {
@@ -362,7 +406,7 @@ impl<N: Networks> Conversation<N> {
                     offer(class, Task::Speak);
                 }
                 let thinks = matches!(turn.stage, Stage::Prefill | Stage::Decode(_));
-                if thinks && turn.clauses.len() < MAX_CLAUSES {
+                if thinks && turn.crowded.is_none() && turn.clauses.len() < MAX_CLAUSES {
                     offer(class, Task::Think);
                 }
             }
@@ -445,15 +489,15 @@ impl<N: Networks> Conversation<N> {
         }
     }
 
-    /// Makes the first turn's prompt, forgetting the oldest history if it does not fit into `limit` tokens, and brings
-    /// the memory to where the two agree.
+    /// Makes the first turn's prompt and brings the memory to where the two agree. Returns whether it has one: a prompt
+    /// of more than `limit` tokens waits until the session forgets some of the history.
     ///
     /// # Errors
-    /// A message for people if even the shortest prompt does not fit.
-    pub(super) fn prepare_prompt(&mut self, networks: &N, limit: usize) -> Result<(), String> {
-        let Some(turn) = self.turns.front() else { return Ok(()) };
+    /// A message for people if there is no prompt for it.
+    pub(super) fn prepare_prompt(&mut self, networks: &N, limit: usize) -> Result<bool, String> {
+        let Some(turn) = self.turns.front() else { return Ok(false) };
         if !turn.prompt.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let (user, from) = match (&turn.heard, turn.utterance) {
             // The history has the utterance and what was said and called since.
@@ -469,15 +513,14 @@ impl<N: Networks> Conversation<N> {
         };
         let budget = budget.min(u32::try_from(limit / 2).unwrap_or(u32::MAX));
         let limit = limit - budget as usize;
-        let prompt = loop {
-            let prompt = networks.prompt(&self.config, self.history.before(from), user, budget > 0)?;
-            if prompt.len() <= limit {
-                break prompt;
+        let prompt = networks.prompt(&self.config, self.history.before(from), user, budget > 0)?;
+        if let Some(turn) = self.turns.front_mut() {
+            turn.crowded = (prompt.len() > limit).then_some((prompt.len(), limit));
+            turn.emit(prompt_made(Some(turn.id), prompt.len(), limit), &mut self.out);
+            if turn.crowded.is_some() {
+                return Ok(false);
             }
-            if !self.history.forget_older_half() {
-                return Err(format!("the prompt has {} tokens, the limit is {limit}", prompt.len()));
-            }
-        };
+        }
         self.preparing.clear();
         self.opening.clear();
         // The last token is always run again: its logits are needed.
@@ -490,7 +533,7 @@ impl<N: Networks> Conversation<N> {
             turn.prompt = prompt;
             turn.thought = (budget > 0).then(|| Thought::new(budget));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes the token drawn for the first turn.
@@ -584,6 +627,11 @@ impl<N: Networks> Conversation<N> {
     pub(super) fn opening_prompt(&self, networks: &N) -> Result<Vec<u32>, String> {
         networks.prompt(&self.config, self.history.items(), User::Open(""), false)
     }
+}
+
+fn prompt_made(turn: Option<TurnId>, tokens: usize, limit: usize) -> Event {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Event::Prompt { turn, tokens: count(tokens), limit: count(limit) }
 }
 
 fn grammar(config: &SessionConfig) -> Option<Arc<Grammar>> {

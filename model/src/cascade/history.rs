@@ -1,17 +1,22 @@
 //! What was said, as the language model is told of it.
 
-use causerie_model_api::{Content, Item, Role, ToolCall, TurnId};
+use causerie_model_api::{Content, Item, Origin as Named, Role, ToolCall, TurnId};
 
 /// Items with where they came from, so that a taken-back utterance or an interrupted reply can be corrected.
 #[derive(Default)]
 pub(super) struct History {
     items: Vec<Item>,
     origins: Vec<Origin>,
+    /// Items that the session gave so far.
+    given: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Origin {
-    Given,
+    Given {
+        index: u64,
+    },
+    Result,
     Utterance {
         from: u64,
     },
@@ -31,8 +36,10 @@ impl History {
 
     /// Items that the session gives.
     pub(super) fn append(&mut self, items: Vec<Item>) {
-        self.origins.resize(self.origins.len() + items.len(), Origin::Given);
-        self.items.extend(items);
+        for item in items {
+            self.push(item, Origin::Given { index: self.given });
+            self.given += 1;
+        }
     }
 
     /// An utterance that began at input sample `from`. It replaces what was heard of it before: a speaker who goes on
@@ -59,7 +66,7 @@ impl History {
     /// The result of a call.
     pub(super) fn result(&mut self, call: String, name: String, value: String) {
         let content = vec![Content::ToolResult { call, name, value }];
-        self.push(Item { role: Role::Tool, content }, Origin::Given);
+        self.push(Item { role: Role::Tool, content }, Origin::Result);
     }
 
     /// Keeps only the first `bytes` of a turn's text; an item without text and calls goes.
@@ -83,19 +90,16 @@ impl History {
         }
     }
 
-    /// Forgets the oldest entries, down to half, but never less than the last one. Returns whether anything went.
-    pub(super) fn forget_older_half(&mut self) -> bool {
-        let mut drop = self.items.len() / 2;
-        // A history that begins with a reply or a tool's result reads as if the model had begun to talk.
-        while drop > 0 && drop < self.items.len() && self.items[drop].role != Role::User {
-            drop += 1;
-        }
-        if drop == 0 || drop >= self.items.len() {
-            return false;
-        }
-        self.items.drain(..drop);
-        self.origins.drain(..drop);
-        true
+    /// Forgets what came before an entry.
+    pub(super) fn forget(&mut self, before: Named) {
+        let reached = |origin: &Origin| match (before, origin) {
+            (Named::Given(first), Origin::Given { index }) => *index >= first,
+            (Named::Utterance(first), Origin::Utterance { from }) => *from >= first.0,
+            _ => false,
+        };
+        let keep = self.origins.iter().position(reached).unwrap_or(0);
+        self.items.drain(..keep);
+        self.origins.drain(..keep);
     }
 
     fn push(&mut self, item: Item, origin: Origin) {
@@ -123,6 +127,8 @@ fn reply_content(text: &str, calls: Vec<ToolCall>) -> Vec<Content> {
 
 #[cfg(test)]
 mod tests {
+    use causerie_model_api::InputSamples;
+
     use super::*;
 
     fn texts(h: &History) -> Vec<String> {
@@ -179,15 +185,24 @@ mod tests {
     }
 
     #[test]
-    fn the_older_half_goes_by_whole_turns() {
+    fn what_came_before_an_entry_is_forgotten() {
         let mut h = History::default();
+        h.append(vec![Item::text(Role::User, "0"), Item::text(Role::Model, "1"), Item::text(Role::User, "2")]);
         for i in 0..3 {
             h.heard(i * 10, "q");
             h.reply(TurnId(i), "a", 0, Vec::new());
         }
-        assert!(h.forget_older_half());
-        assert_eq!(texts(&h), ["q", "a"]);
-        assert!(!h.forget_older_half());
-        assert_eq!(h.items().len(), 2);
+        h.append(vec![Item::text(Role::User, "3")]);
+        h.forget(Named::Given(2));
+        assert_eq!(texts(&h), ["2", "q", "a", "q", "a", "q", "a", "3"]);
+        h.forget(Named::Given(2));
+        assert_eq!(h.items().len(), 8);
+        // The utterance is gone, and the next one is the first that is left.
+        h.forget(Named::Utterance(InputSamples(5)));
+        assert_eq!(texts(&h), ["q", "a", "q", "a", "3"]);
+        h.forget(Named::Utterance(InputSamples(99)));
+        assert_eq!(h.items().len(), 5);
+        h.forget(Named::Given(3));
+        assert_eq!(texts(&h), ["3"]);
     }
 }

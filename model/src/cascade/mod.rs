@@ -65,22 +65,13 @@ impl<N: Networks> Cascade<N> {
 
     fn open(&mut self, session: SessionId, mut conversation: Conversation<N>) {
         match conversation.opening_prompt(&self.networks) {
-            Ok(prompt) if prompt.len() <= self.limits.opening => {
+            Ok(prompt) => {
                 let best = self.prefixes.iter().max_by_key(|p| p.common_prefix(&prompt));
                 if let Some(prefix) = best {
                     conversation.memory.copy_prefix(prefix, prefix.common_prefix(&prompt));
                 }
-                conversation.opening = prompt;
+                conversation.open(prompt, self.limits.opening);
             }
-            Ok(prompt) => conversation.out.push(Event::Failed {
-                turn: None,
-                error: format!(
-                    "instruction, tools and history have {} tokens, the limit is {}",
-                    prompt.len(),
-                    self.limits.opening
-                ),
-                resumable: false,
-            }),
             Err(error) => conversation.out.push(Event::Failed { turn: None, error, resumable: false }),
         }
         conversation.served = self.steps;
@@ -122,6 +113,9 @@ impl<N: Networks> Cascade<N> {
             conversation.opening = prompt;
             return;
         }
+        if std::mem::replace(&mut conversation.opened, true) {
+            return;
+        }
         conversation.out.push(Event::Opened);
         if !self.prefixes.iter().any(|p| p.common_prefix(&prompt) == prompt.len()) {
             if self.prefixes.len() == MAX_PREFIXES {
@@ -152,9 +146,13 @@ impl<N: Networks> Cascade<N> {
         for id in batch {
             let Some(conversation) = self.sessions.get_mut(&id) else { continue };
             let limit = self.limits.context.saturating_sub(conversation.max_tokens());
-            if let Err(error) = conversation.prepare_prompt(&self.networks, limit) {
-                conversation.fail_front(error);
-                continue;
+            match conversation.prepare_prompt(&self.networks, limit) {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    conversation.fail_front(error);
+                    continue;
+                }
             }
             let Some(turn) = conversation.turns.front() else { continue };
             let held = conversation.memory.tokens().len();

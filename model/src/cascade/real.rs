@@ -101,7 +101,7 @@ pub enum LoadError {
 pub fn load(options: &Options) -> Result<Box<dyn Engine>, LoadError> {
     let networks = Real::load(options)?;
     let context = options.context.min(networks.lm.config().context);
-    let limits = Limits { sessions: options.sessions, context, opening: context / 2 };
+    let limits = Limits { sessions: options.sessions, context, opening: context / 8 * 7 };
     Ok(Box::new(Cascade::new(networks, limits)))
 }
 

@@ -2,7 +2,7 @@
 //! hash of the whole prompt, and what is said is as long as its text.
 
 use causerie_model_api::{
-    Cause, Content, FinishReason, InputSamples, Item, OutputSamples, Role, Scheduling, SessionConfig, Thinking,
+    Cause, Content, FinishReason, InputSamples, Item, Origin, OutputSamples, Role, Scheduling, SessionConfig, Thinking,
     ToolBehavior, ToolDeclaration, TurnId,
 };
 use proptest::prelude::*;
@@ -234,8 +234,23 @@ fn settle(e: &mut Cascade<Toy>) -> Vec<Event> {
     events
 }
 
-/// Steps until there is nothing to do; events of `S` alone.
+/// Steps until there is nothing to do; events of `S` alone. The session has nothing that it may forget.
 fn settle_without_credit(e: &mut Cascade<Toy>) -> Vec<Event> {
+    let mut events = Vec::new();
+    for _ in 0..10 {
+        let (prompts, others) = rest(e).into_iter().partition(|event| matches!(event, Event::Prompt { .. }));
+        let prompts: Vec<Event> = prompts;
+        events.extend::<Vec<Event>>(others);
+        if !prompts.iter().any(|event| matches!(event, Event::Prompt { tokens, limit, .. } if tokens > limit)) {
+            return events;
+        }
+        e.submit(Request::Forget { session: S, before: None }).unwrap();
+    }
+    panic!("the engine never gives up");
+}
+
+/// Steps until there is nothing to do; events of `S` alone.
+fn rest(e: &mut Cascade<Toy>) -> Vec<Event> {
     let mut events = Vec::new();
     for _ in 0..100_000 {
         let next = e.step(&mut |s, event| {
@@ -426,9 +441,37 @@ fn a_prompt_that_does_not_fit_fails_its_turn_alone() {
     let events = settle(&mut e);
     assert!(matches!(&events[..], [Event::Failed { turn: Some(TurnId(1)), resumable: true, .. }]), "{events:?}");
     e.submit(Request::Append { session: S, items: vec![Item::text(Role::User, "short")] }).unwrap();
+    e.submit(Request::Forget { session: S, before: Some(Origin::Given(1)) }).unwrap();
     e.submit(Request::Start { session: S, turn: TurnId(2), cause: Cause::History }).unwrap();
     let events = settle(&mut e);
     assert!(matches!(events.last(), Some(Event::Done { turn: TurnId(2), .. })), "{events:?}");
+}
+
+#[test]
+fn a_prompt_without_room_waits_until_the_session_forgets() {
+    let mut e = engine();
+    settle(&mut e);
+    let long = |n: usize| Item::text(Role::User, "x".repeat(LIMITS.context / 2 + n));
+    e.submit(Request::Append { session: S, items: vec![long(0), Item::text(Role::Model, "yes"), long(1)] }).unwrap();
+    audio(&mut e, 0, 0.5, 9_600);
+    e.submit(Request::Propose { session: S, turn: TurnId(1), from: InputSamples(0), until: InputSamples(9_600) })
+        .unwrap();
+    assert_eq!(rest(&mut e), [], "what is proposed has no effect outside");
+    e.submit(Request::Commit { session: S, turn: TurnId(1) }).unwrap();
+    let events = rest(&mut e);
+    let [Event::Heard { .. }, Event::Prompt { turn: Some(TurnId(1)), tokens, limit }] = events[..] else {
+        panic!("{events:?}");
+    };
+    assert!(tokens > limit && limit as usize <= LIMITS.context);
+    e.submit(Request::Forget { session: S, before: Some(Origin::Given(2)) }).unwrap();
+    let events = settle(&mut e);
+    assert!(matches!(events.last(), Some(Event::Done { turn: TurnId(1), .. })), "{events:?}");
+    // What is left is in the memory before somebody asks.
+    e.submit(Request::Forget { session: S, before: Some(Origin::Utterance(InputSamples(0))) }).unwrap();
+    rest(&mut e);
+    let c = &e.sessions[&S];
+    assert_eq!(c.memory.tokens(), c.opening_prompt(&e.networks).unwrap());
+    assert!(!history_of(&e).contains('x'));
 }
 
 #[test]
@@ -525,7 +568,8 @@ proptest! {
         let (from, until) = (InputSamples(0), InputSamples(32_000));
         e.submit(Request::Propose { session: S, turn: TurnId(100), from, until }).unwrap();
         e.step(&mut |_, event| events.push(event));
-        prop_assert!(events.iter().all(|e| matches!(e, Event::Partial { .. } | Event::Opened)), "{:?}", events);
+        events.retain(|e| !matches!(e, Event::Partial { .. } | Event::Opened | Event::Prompt { turn: None, .. }));
+        prop_assert_eq!(&events, &[]);
         e.submit(Request::Commit { session: S, turn: TurnId(100) }).unwrap();
         events.extend(settle(&mut e));
         audio(&mut e, 32_000, 0.5, 16_000 * second as usize);

@@ -68,6 +68,8 @@ pub(super) struct Turn<N: Networks> {
     /// What the user said; `None` until heard, or when the turn answers the history.
     pub(super) heard: Option<Heard>,
     pub(super) prompt: Vec<u32>,
+    /// The prompt does not fit and waits until the session forgets something: its length and the limit.
+    pub(super) crowded: Option<(usize, usize)>,
     /// Tokens drawn so far.
     pub(super) reply: Vec<u32>,
     pub(super) detokenizer: N::Detokenizer,
@@ -115,6 +117,7 @@ impl<N: Networks> Turn<N> {
             stage,
             heard: None,
             prompt: Vec::new(),
+            crowded: None,
             reply: Vec::new(),
             detokenizer: N::Detokenizer::default(),
             text: String::new(),

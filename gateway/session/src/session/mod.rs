@@ -27,6 +27,7 @@
 mod requests;
 mod speech;
 mod turns;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use causerie_model_api::{Capabilities, Item, Request, SessionId, ToolBehavior, TurnId};
+use causerie_model_api::{Capabilities, Item, Origin, Request, SessionId, ToolBehavior, ToolDeclaration, TurnId};
 use causerie_units::MediaTime;
 
 use crate::ear::{self, Ear};
@@ -87,6 +88,10 @@ pub struct Session {
     last_utterance: u64,
     next_turn: u64,
     history: History,
+    /// Tokens of the last prompt, with what was replied to it.
+    prompt_tokens: u32,
+    /// What instruction and functions weigh beside the history.
+    fixed_weight: usize,
     tools: Tools,
     behaviors: Vec<(String, ToolBehavior)>,
     /// Names of the functions that the server runs.
@@ -160,6 +165,7 @@ struct Ending {
     transcript: InputTranscript,
     user_place: Place,
     user_known: bool,
+    origin: Option<Origin>,
 }
 
 impl Session {
@@ -177,8 +183,10 @@ impl Session {
         let Accepted { rules, config, opened, server_tools, history: before } = accept(setup, capabilities, &settings)?;
         let mut history = History::default();
         for item in &before {
-            history.push(item.clone());
+            history.give(item.clone());
         }
+        let declared = |tool: &ToolDeclaration| tool.name.len() + tool.description.len() + tool.parameters.len();
+        let fixed_weight = config.system_instruction.len() + config.tools.iter().map(declared).sum::<usize>();
         let behaviors = config.tools.iter().map(|tool| (tool.name.clone(), tool.behavior)).collect();
         let open = Request::Open { session: settings.id, config: Box::new(config), history: before };
         Ok(Self {
@@ -201,6 +209,8 @@ impl Session {
             last_utterance: 0,
             next_turn: 1,
             history,
+            prompt_tokens: 0,
+            fixed_weight,
             tools: Tools::default(),
             behaviors,
             server_tools,
@@ -234,6 +244,7 @@ impl Session {
             // The client said that nothing would come.
             (Phase::Finishing | Phase::Closed, _) => {}
         }
+        self.bound_history();
         self.advance();
     }
 

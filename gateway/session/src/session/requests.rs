@@ -3,7 +3,7 @@
 use causerie_model_api::{Content, Item, Request, Role, Scheduling, ToolBehavior, ToolCall, TurnId};
 
 use super::{Session, User};
-use crate::history::bytes;
+use crate::history::{MAX_ITEMS, bytes};
 use crate::tools::{Call, CallState};
 use crate::{Output, ProblemCode, ServerEvent, ToolResponse};
 
@@ -49,8 +49,8 @@ impl Session {
         if last.is_none_or(|item| item.role == Role::Model) {
             return self.warn(ProblemCode::InvalidArgument, field, "there is nothing to answer: say something first");
         }
-        if items.iter().map(bytes).sum::<usize>() > MAX_CONTENT_BYTES {
-            return self.too_much(field);
+        if !self.fits(&items, field) {
+            return;
         }
         self.interrupt();
         self.append(items, field);
@@ -63,6 +63,9 @@ impl Session {
             return true;
         }
         let size: usize = self.deferred.iter().chain(&items).map(bytes).sum();
+        if !self.fits(&items, field) {
+            return false;
+        }
         if size > MAX_CONTENT_BYTES || self.deferred.len() + items.len() > MAX_DEFERRED.max(items.len()) {
             self.too_much(field);
             return false;
@@ -81,10 +84,24 @@ impl Session {
         if !self.deferred.is_empty() {
             let items = std::mem::take(&mut self.deferred);
             for item in &items {
-                self.history.push(item.clone());
+                self.history.give(item.clone());
             }
             self.engine(Request::Append { session: self.id, items });
         }
+    }
+
+    /// Whether one message does not bring more than the history holds.
+    fn fits(&mut self, items: &[Item], field: &str) -> bool {
+        if items.len() > MAX_ITEMS {
+            let message = format!("{} entries are more than {MAX_ITEMS}, the longest history", items.len());
+            self.warn(ProblemCode::ResourceExhausted, field, message);
+            return false;
+        }
+        if items.iter().map(bytes).sum::<usize>() > MAX_CONTENT_BYTES {
+            self.too_much(field);
+            return false;
+        }
+        true
     }
 
     fn too_much(&mut self, field: &str) {

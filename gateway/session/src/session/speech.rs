@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causerie_model_api::{Cause, InputSamples, OutputSamples, Request, TurnId};
+use causerie_model_api::{Cause, InputSamples, Origin, OutputSamples, Request, TurnId};
 use causerie_units::MediaTime;
 
 use super::{Phase, Session, User, Verdict};
@@ -313,6 +313,9 @@ impl Session {
         let utterance = detected.then_some(Utterance { from, ended: self.utterance_end() });
         let origin = if detected { self.last_speech } else { self.now };
         self.begin_reply(turn, utterance, origin, Some(self.now));
+        if let Some(reply) = &mut self.reply {
+            reply.origin = Some(Origin::Utterance(InputSamples(from)));
+        }
     }
 
     pub(super) fn audio_stream_end(&mut self) {

@@ -56,6 +56,7 @@ impl Session {
     pub(super) fn engine_event(&mut self, event: Event) {
         match event {
             Event::Opened => {}
+            Event::Prompt { turn, tokens, limit } => self.prompt_made(turn, tokens, limit),
             Event::Partial { stable, unstable, until } => self.partial(&stable, &unstable, until),
             Event::Heard { turn, text, .. } => self.heard(turn, &text),
             Event::Text { turn, delta } => self.text(turn, delta),
@@ -123,21 +124,21 @@ impl Session {
 
     fn heard(&mut self, turn: TurnId, text: &str) {
         let now = self.now;
-        let (place, rest) = if self.running(turn).is_some() {
+        let (place, rest, origin) = if self.running(turn).is_some() {
             let place = self.history.reserve();
             let Some(reply) = self.reply.as_deref_mut().filter(|reply| reply.heard.is_none()) else { return };
             reply.marks.transcript_final = Some(now);
             reply.heard = Some(place);
-            (place, reply.transcript.finish(text))
+            (place, reply.transcript.finish(text), reply.origin)
         } else {
             // The turn was interrupted before its utterance was transcribed to the end.
             let ending = self.ending.as_deref_mut().filter(|ending| ending.turn == turn && !ending.user_known);
             let Some(ending) = ending else { return };
             ending.user_known = true;
-            (ending.user_place, ending.transcript.finish(text))
+            (ending.user_place, ending.transcript.finish(text), ending.origin)
         };
         if !text.trim().is_empty() {
-            self.history.put(place, Item::text(Role::User, text.trim()));
+            self.history.put(place, Item::text(Role::User, text.trim()), origin);
         }
         if let Some(text) = rest.filter(|_| self.rules.input_transcription) {
             self.client(ServerEvent::InputTranscription { text, finished: true });
@@ -266,9 +267,15 @@ impl Session {
         let Some(mut reply) = self.reply.take() else { return };
         let reason = reply.done.unwrap_or(FinishReason::Stop);
         self.turn_complete(TurnEnd::Finished(reason), reply.usage, &reply.marks, reply.playout.ran_dry());
+        if let Some(origin) = reply.origin.filter(|_| reply.heard.is_none() && reason != FinishReason::Empty) {
+            // The engine heard it and has no words for it.
+            let place = self.history.reserve();
+            self.history.put(place, Item { role: Role::User, content: Vec::new() }, Some(origin));
+        }
         if !reply.text.is_empty() {
             self.history.push(Item::text(Role::Model, std::mem::take(&mut reply.text)));
         }
+        self.compress(reply.usage.response_text);
         self.after_reply();
     }
 
@@ -315,6 +322,7 @@ impl Session {
             ran_dry: reply.playout.ran_dry(),
             user_place,
             user_known: reply.heard.is_some(),
+            origin: reply.origin,
         }));
         self.release_deferred();
     }
@@ -344,9 +352,10 @@ impl Session {
         };
         let heard = text[..until].trim_end();
         if !heard.is_empty() {
-            self.history.put(place, Item::text(Role::Model, heard));
+            self.history.put(place, Item::text(Role::Model, heard), None);
         }
         self.turn_complete(reason, usage, &marks, ran_dry);
+        self.compress(usage.response_text);
     }
 
     /// The reply cannot go on; the conversation can.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use causerie_kernels::Pool;
 use causerie_kernels::ops::log_mel::{HOP, LogMel};
 use causerie_model_api::{
-    Cause, Content, Event, FinishReason, Item, Modality, OutputSamples, Request, Role, SessionConfig, TurnId, Usage,
+    Cause, Event, FinishReason, Item, Modality, Origin, OutputSamples, Request, Role, SessionConfig, TurnId, Usage,
 };
 
 use super::history::{Clip, Entry, History, Piece};
@@ -136,10 +136,20 @@ impl Conversation {
                 }
             }
             Request::Cancel { turn, heard_until, .. } => self.cancel(turn, heard_until),
-            Request::ToolResult { call, name, value, .. } => {
-                let content = vec![Content::ToolResult { call, name, value }];
-                self.history.append(vec![Item { role: Role::Tool, content }]);
+            Request::ToolResult { call, name, value, .. } => self.history.result(call, name, value),
+            Request::Forget { before, .. } => self.forget(before),
+        }
+    }
+
+    /// Forgets what came before an entry. A prompt that did not fit is made anew, or given up.
+    fn forget(&mut self, before: Option<Origin>) {
+        let crowded = self.turns.front_mut().and_then(|turn| turn.crowded.take());
+        match (before, crowded) {
+            (Some(before), _) => self.history.forget(before),
+            (None, Some((tokens, limit))) => {
+                self.fail_front(format!("the prompt has {tokens} tokens, the limit is {limit}"));
             }
+            (None, None) => {}
         }
     }
 
@@ -237,7 +247,7 @@ impl Conversation {
             match &turn.stage {
                 // Only the first of several: the others wait for its answer all the same.
                 Stage::Hearing(_) => return offer(Network::Audio, class, 1),
-                _ if index > 0 => continue,
+                _ if index > 0 || turn.crowded.is_some() => continue,
                 Stage::Prefill => {
                     let left = turn.prompt.as_ref().map_or(usize::MAX, |p| p.rows.len() - self.memory.rows.len());
                     offer(Network::Thinker, class, left);
@@ -281,32 +291,32 @@ impl Conversation {
         self.enter_heard(index);
     }
 
-    /// Makes the first turn's prompt, forgetting the oldest history if it does not fit into `limit` rows, and brings the
-    /// memory to where the two agree.
-    ///
-    /// # Errors
-    /// A message for people if even the shortest prompt does not fit.
+    /// Makes the first turn's prompt and brings the memory to where the two agree. Returns whether it has one: a prompt
+    /// of more than `limit` rows waits until the session forgets some of the history.
     pub(super) fn prepare_prompt(
         &mut self,
         config: &Config,
         tokenizer: &Tokenizer,
         store: &mut KvStore,
         limit: usize,
-    ) -> Result<(), String> {
-        let Some(turn) = self.turns.front().filter(|turn| turn.prompt.is_none()) else { return Ok(()) };
+    ) -> bool {
+        let Some(turn) = self.turns.front_mut() else { return false };
+        if turn.prompt.is_some() {
+            return true;
+        }
         let from = turn.utterance.map_or(u64::MAX, |(from, _)| from);
         let heard =
             turn.clip.as_ref().map(|clip| Entry { role: Role::User, pieces: vec![Piece::Sound(Arc::clone(clip))] });
-        let prompt = loop {
-            let entries = self.history.entries().take(self.history.before(from)).chain(&heard);
-            let prompt = Prompt::new(config, tokenizer, &self.config.system_instruction, entries);
-            if prompt.rows.len() <= limit {
-                break prompt;
-            }
-            if !self.history.forget_older_half() {
-                return Err(format!("the prompt has {} tokens, the limit is {limit}", prompt.rows.len()));
-            }
-        };
+        let entries = self.history.entries().take(self.history.before(from)).chain(&heard);
+        let prompt = Prompt::new(config, tokenizer, &self.config.system_instruction, entries);
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let tokens = prompt.rows.len();
+        turn.crowded = (tokens > limit).then_some((tokens, limit));
+        let made = Event::Prompt { turn: Some(turn.id), tokens: count(tokens), limit: count(limit) };
+        turn.emit(made, &mut self.out);
+        if turn.crowded.is_some() {
+            return false;
+        }
         let memory = &mut self.memory;
         let common = memory.rows.iter().zip(&prompt.rows).take_while(|(a, b)| a == b).count();
         // The last row is always run again: its logits are needed.
@@ -319,7 +329,7 @@ impl Conversation {
             turn.usage.cached = u32::try_from(common).unwrap_or(u32::MAX);
             turn.prompt = Some(prompt);
         }
-        Ok(())
+        true
     }
 
     /// Ends the first turn with an error.

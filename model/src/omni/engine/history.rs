@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use causerie_model_api::{Content, Item, Role, TurnId};
+use causerie_model_api::{Content, Item, Origin as Named, Role, TurnId};
 
 /// An utterance as the audio tower heard it.
 #[derive(Debug, PartialEq)]
@@ -33,11 +33,14 @@ pub(super) enum Piece {
 #[derive(Default)]
 pub(super) struct History {
     entries: Vec<(Entry, Origin)>,
+    /// Items that the session gave so far.
+    given: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Origin {
-    Given,
+    Given { index: u64 },
+    Result,
     Utterance { from: u64 },
     Reply(TurnId),
 }
@@ -48,18 +51,30 @@ impl History {
         self.entries.iter().map(|(entry, _)| entry)
     }
 
-    /// Items that the session gives. A tool's result is told as what the user's side says.
+    /// Items that the session gives.
     pub(super) fn append(&mut self, items: Vec<Item>) {
-        for Item { role, content } in items {
-            let text = |content: Content| match content {
-                Content::Text(text) => Some(Piece::Text(text)),
-                Content::ToolResult { name, value, .. } => Some(Piece::Text(format!("{name}: {value}"))),
-                Content::ToolCall(_) => None,
-            };
-            let pieces: Vec<Piece> = content.into_iter().filter_map(text).collect();
-            if !pieces.is_empty() {
-                self.entries.push((Entry { role, pieces }, Origin::Given));
-            }
+        for item in items {
+            self.push(item, Origin::Given { index: self.given });
+            self.given += 1;
+        }
+    }
+
+    /// The result of a call.
+    pub(super) fn result(&mut self, call: String, name: String, value: String) {
+        let content = vec![Content::ToolResult { call, name, value }];
+        self.push(Item { role: Role::Tool, content }, Origin::Result);
+    }
+
+    /// A tool's result is told as what the user's side says.
+    fn push(&mut self, Item { role, content }: Item, origin: Origin) {
+        let text = |content: Content| match content {
+            Content::Text(text) => Some(Piece::Text(text)),
+            Content::ToolResult { name, value, .. } => Some(Piece::Text(format!("{name}: {value}"))),
+            Content::ToolCall(_) => None,
+        };
+        let pieces: Vec<Piece> = content.into_iter().filter_map(text).collect();
+        if !pieces.is_empty() {
+            self.entries.push((Entry { role, pieces }, origin));
         }
     }
 
@@ -93,17 +108,14 @@ impl History {
         }
     }
 
-    /// Forgets the oldest entries, down to half, but never less than the last one. Returns whether anything went.
-    pub(super) fn forget_older_half(&mut self) -> bool {
-        let mut drop = self.entries.len() / 2;
-        // A history that begins with a reply reads as if the model had begun to talk.
-        while drop > 0 && drop < self.entries.len() && self.entries[drop].0.role != Role::User {
-            drop += 1;
-        }
-        if drop == 0 || drop >= self.entries.len() {
-            return false;
-        }
-        self.entries.drain(..drop);
-        true
+    /// Forgets what came before an entry.
+    pub(super) fn forget(&mut self, before: Named) {
+        let reached = |origin: &Origin| match (before, origin) {
+            (Named::Given(first), Origin::Given { index }) => *index >= first,
+            (Named::Utterance(first), Origin::Utterance { from }) => *from >= first.0,
+            _ => false,
+        };
+        let keep = self.entries.iter().position(|(_, origin)| reached(origin)).unwrap_or(0);
+        self.entries.drain(..keep);
     }
 }

@@ -51,7 +51,9 @@ impl OmniEngine {
         let (mut shares, mut embeddings, mut positions) = (Vec::new(), Vec::new(), Vec::new());
         for &(session, rows) in &pass.shares {
             match self.thinker_rows(session, rows, &mut embeddings) {
-                Ok(share) => {
+                // The prompt waits for room.
+                Ok(None) => {}
+                Ok(Some(share)) => {
                     let held = self.sessions[&session].memory.rows.len();
                     positions.extend((held..held + share.rows).map(|p| [p as f64; 3]));
                     shares.push(share);
@@ -100,13 +102,20 @@ impl OmniEngine {
         }
     }
 
-    /// Appends the embeddings of a conversation's next rows, after making room for them.
-    fn thinker_rows(&mut self, session: SessionId, rows: usize, embeddings: &mut Vec<f32>) -> Result<Share, String> {
+    /// Appends the embeddings of a conversation's next rows, after making room for them; `None` when there are none now.
+    fn thinker_rows(
+        &mut self,
+        session: SessionId,
+        rows: usize,
+        embeddings: &mut Vec<f32>,
+    ) -> Result<Option<Share>, String> {
         let width = self.omni.config.thinker.text.hidden;
         let gone = || "the turn is gone".to_owned();
         let conversation = self.sessions.get_mut(&session).ok_or_else(gone)?;
         let limit = self.context - conversation.max_words(self.generation.max_words);
-        conversation.prepare_prompt(&self.omni.config, &self.tokenizer, &mut self.thinker.store, limit)?;
+        if !conversation.prepare_prompt(&self.omni.config, &self.tokenizer, &mut self.thinker.store, limit) {
+            return Ok(None);
+        }
         let turn = conversation.turns.front().ok_or_else(gone)?;
         let prompt = turn.prompt.as_ref().ok_or_else(gone)?;
         let held = conversation.memory.rows.len();
@@ -129,7 +138,7 @@ impl OmniEngine {
         }
         let rows = next.len();
         conversation.memory.pending = next;
-        Ok(Share { session, rows, last })
+        Ok(Some(Share { session, rows, last }))
     }
 
     /// Draws the next word of every conversation whose logits are there.

@@ -66,6 +66,8 @@ pub(super) struct Turn {
     /// What was heard.
     pub(super) clip: Option<Arc<Clip>>,
     pub(super) prompt: Option<Prompt>,
+    /// The prompt does not fit and waits until the session forgets something: its length and the limit.
+    pub(super) crowded: Option<(usize, usize)>,
     /// Words drawn so far.
     pub(super) reply: Vec<u32>,
     /// Where each word ends in `text`.
@@ -94,6 +96,7 @@ impl Turn {
             stage,
             clip: None,
             prompt: None,
+            crowded: None,
             reply: Vec::new(),
             ends: Vec::new(),
             text: String::new(),

@@ -6,3 +6,4 @@ mod order;
 mod properties;
 mod requests;
 mod stage;
+mod window;

@@ -337,6 +337,9 @@ fn describe(request: &Request) -> String {
         Request::Credit { turn, audio_until, .. } => format!("credit {} {}", turn.0, audio_until.0 / 24),
         Request::Cancel { turn, heard_until, .. } => format!("cancel {} {}", turn.0, heard_until.0 / 24),
         Request::ToolResult { call, value, .. } => format!("result {call} {value}"),
+        Request::Forget { before: Some(Origin::Given(index)), .. } => format!("forget before item {index}"),
+        Request::Forget { before: Some(Origin::Utterance(from)), .. } => format!("forget before {}", ms(from)),
+        Request::Forget { before: None, .. } => "forget nothing".into(),
     }
 }
 

@@ -1,4 +1,4 @@
-use causerie_model_api::{Busy, CREDIT_AHEAD, FinishReason, Usage};
+use causerie_model_api::{Busy, CREDIT_AHEAD, FinishReason, Origin, Usage};
 
 use super::*;
 
@@ -193,7 +193,10 @@ fn a_prompt_that_does_not_fit_fails_its_turn_alone() {
     say(&mut e, S, 1, &"word ".repeat(100));
     let events = settle(&mut e);
     assert!(matches!(&events[1], Event::Failed { turn: Some(TurnId(1)), resumable: true, .. }), "{events:?}");
-    // The words stay in the history, which forgets them to make room for the next.
+    // The words stay in the history until the session forgets them.
     say(&mut e, S, 2, "hello");
-    assert!(reply(&settle(&mut e), 2).done.is_some());
+    assert!(reply(&settle(&mut e), 2).done.is_none());
+    say(&mut e, S, 3, "hello");
+    e.submit(Request::Forget { session: S, before: Some(Origin::Given(1)) }).unwrap();
+    assert!(reply(&settle(&mut e), 3).done.is_some());
 }

@@ -52,11 +52,21 @@ fn settle(e: &mut OmniEngine) -> Vec<Event> {
     settle_all(e).into_iter().filter(|(session, _)| *session == S).map(|(_, event)| event).collect()
 }
 
+/// Steps until there is nothing to do. No session has anything that it may forget.
 fn settle_all(e: &mut OmniEngine) -> Vec<(SessionId, Event)> {
     let mut events = Vec::new();
     for _ in 0..10_000 {
-        let (next, more) = step(e);
-        events.extend(more);
+        let (mut next, more) = step(e);
+        for (session, event) in more {
+            match event {
+                Event::Prompt { tokens, limit, .. } if tokens <= limit => {}
+                Event::Prompt { .. } => {
+                    e.submit(Request::Forget { session, before: None }).unwrap();
+                    next = Next::Ready;
+                }
+                event => events.push((session, event)),
+            }
+        }
         if next == Next::Idle {
             return events;
         }
