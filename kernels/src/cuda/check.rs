@@ -1,8 +1,10 @@
 //! Every op's case table on a device, compared with the op's reference.
 //!
-//! The tests of this crate run it on the emulator, `cargo xtask kernels check` with several orders of threads and under
-//! sanitizers, and a benchmark on a GPU before it measures anything.
+//! The comparison itself is beside each op's dispatch ([`Gpu::verify`]), so that it also runs inside of whole networks, on
+//! whatever comes by there; a case only makes inputs. The tests of this crate run the tables on the emulator, `cargo xtask
+//! kernels check` with several orders of threads and under sanitizers.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use half::bf16;
@@ -36,11 +38,21 @@ macro_rules! ops {
 }
 
 ops! {
+    conv1d
+    conv2d
+    depthwise_conv1d
     embedding
     experts
     gemm
+    layer_norm
+    log_mel
+    norm_rope
+    paged_attention
     rms_norm
     router
+    sample
+    scatter
+    snake_beta
 }
 
 /// What came of an op's cases.
@@ -59,19 +71,44 @@ impl Report {
         Self { seed, ..Self::default() }
     }
 
-    /// Runs one case. An error of the device is a failure of the case.
+    /// Runs one case: inputs and a call. An error of the device is a failure of the case, and so is one that compares
+    /// nothing.
     pub(crate) fn case(
         &mut self,
+        gpu: &Gpu,
         name: impl Display,
-        run: impl FnOnce(&mut Noise, &mut Checks) -> Result<(), DeviceError>,
+        run: impl FnOnce(&mut Noise) -> Result<(), DeviceError>,
     ) {
         self.cases += 1;
         let mut noise = Noise::new(self.seed.wrapping_mul(1_000_003).wrapping_add(self.cases as u64));
-        let mut checks = Checks::default();
-        if let Err(error) = run(&mut noise, &mut checks) {
-            checks.failures.push(error.to_string());
+        let result = run(&mut noise);
+        let mut found = gpu.findings();
+        if let Err(error) = result {
+            found.failures.push(error.to_string());
+        } else if found.comparisons.is_empty() {
+            found.failures.push("nothing was compared".into());
         }
-        self.failures.extend(checks.failures.iter().map(|failure| format!("{name}: {failure}")));
+        self.failures.extend(found.failures.iter().map(|failure| format!("{name}: {failure}")));
+    }
+}
+
+/// What comparing results with references has found.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// Comparisons of each op.
+    pub comparisons: BTreeMap<&'static str, u64>,
+    /// What differed, one line each: the first [`MAX_FAILURES`].
+    pub failures: Vec<String>,
+}
+
+/// Failures that are worth reading.
+const MAX_FAILURES: usize = 50;
+
+impl Findings {
+    pub(super) fn add(&mut self, op: &'static str, checks: Checks) {
+        *self.comparisons.entry(op).or_default() += 1;
+        let room = MAX_FAILURES.saturating_sub(self.failures.len());
+        self.failures.extend(checks.failures.iter().take(room).map(|failure| format!("{op}: {failure}")));
     }
 }
 
@@ -101,10 +138,10 @@ impl Tolerance {
         Self { absolute: self.absolute + 4.0 * magnitude * (n as f32).sqrt() * f32::EPSILON, ..self }
     }
 
-    /// Inputs of the last step were rounded to bf16 and may each be off by one unit: `n` terms of this magnitude.
+    /// And this much more, whatever the value.
     #[must_use]
-    pub fn rounded_terms(self, n: usize, magnitude: f32) -> Self {
-        Self { absolute: self.absolute + 2.0 * magnitude * (n as f32).sqrt() / 256.0, ..self }
+    pub fn plus(self, absolute: f32) -> Self {
+        Self { absolute: self.absolute + absolute, ..self }
     }
 }
 
@@ -117,19 +154,29 @@ pub(crate) struct Checks {
 impl Checks {
     /// Compares values; a failure names the worst.
     pub(crate) fn close<T: Into<f32> + Copy>(&mut self, what: &str, got: &[T], expected: &[f32], tolerance: Tolerance) {
+        self.within(what, got, expected, |at| tolerance.relative * expected[at].abs() + tolerance.absolute);
+    }
+
+    /// Compares values, each with a tolerance of its own; a failure names the worst.
+    pub(crate) fn within<T: Into<f32> + Copy>(
+        &mut self,
+        what: &str,
+        got: &[T],
+        expected: &[f32],
+        allowed: impl Fn(usize) -> f32,
+    ) {
         if got.len() != expected.len() {
             return self.failures.push(format!("{what}: {} values, not {}", got.len(), expected.len()));
         }
-        let allowed = |e: f32| tolerance.relative * e.abs() + tolerance.absolute;
         // Not a number is as far off as can be.
-        let excess = |g: f32, e: f32| if g.is_finite() { (g - e).abs() - allowed(e) } else { f32::INFINITY };
-        let pairs = got.iter().map(|&g| g.into()).zip(expected.iter().copied()).enumerate();
-        let worst = pairs.max_by(|a, b| excess(a.1.0, a.1.1).total_cmp(&excess(b.1.0, b.1.1)));
-        if let Some((at, (got, expected))) = worst
-            && excess(got, expected) > 0.0
-        {
+        let excess = |at: usize| {
+            let got: f32 = got[at].into();
+            if got.is_finite() { (got - expected[at]).abs() - allowed(at) } else { f32::INFINITY }
+        };
+        let worst = (0..got.len()).max_by(|&a, &b| excess(a).total_cmp(&excess(b)));
+        if let Some(at) = worst.filter(|&at| excess(at) > 0.0) {
+            let (got, expected, allowed): (f32, _, _) = (got[at].into(), expected[at], allowed(at));
             let error = (got - expected).abs();
-            let allowed = allowed(expected);
             self.failures.push(format!("{what}[{at}] is {got}, not {expected}: off by {error:e}, allowed {allowed:e}"));
         }
     }
@@ -180,9 +227,9 @@ impl Noise {
     }
 }
 
-/// Exactly the values, as the references take them.
-pub(crate) fn widened(values: &[bf16]) -> Vec<f32> {
-    values.iter().map(|v| v.to_f32()).collect()
+/// The largest magnitude.
+pub(crate) fn greatest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |most, v| most.max(v.abs()))
 }
 
 /// To the nearest bf16 and back: what a kernel does where it keeps an intermediate result in bf16.
@@ -197,11 +244,29 @@ mod tests {
 
     /// Threads in some random order; `cargo xtask kernels check` tries others.
     pub(super) fn agrees(cases: fn(&Gpu, &mut Report)) {
-        let gpu = Gpu::new(Emulator::of_all_ops(1).unwrap());
+        let gpu = Gpu::verifying(Emulator::of_all_ops(1).unwrap());
         let mut report = Report::new(1);
         cases(&gpu, &mut report);
         assert!(report.cases > 0);
         assert!(report.failures.is_empty(), "{}", report.failures.join("\n"));
+    }
+
+    #[test]
+    fn a_device_that_verifies_reports_what_differs() {
+        let gpu = Gpu::verifying(Emulator::of_all_ops(0).unwrap());
+        let differs = |gpu: &Gpu| {
+            gpu.verify("op", |checks| {
+                checks.equal("y", &[1], &[2]);
+                Ok(())
+            })
+        };
+        differs(&gpu).unwrap();
+        let found = gpu.findings();
+        assert_eq!((found.comparisons["op"], found.failures), (1, vec!["op: y[0] is 1, not 2; 1 differ".to_owned()]));
+        let mut report = Report::new(0);
+        report.case(&gpu, "differs", |_| differs(&gpu));
+        report.case(&gpu, "compares nothing", |_| Ok(()));
+        assert_eq!(report.failures.len(), 2, "{:?}", report.failures);
     }
 
     #[test]

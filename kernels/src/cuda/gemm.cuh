@@ -13,6 +13,24 @@
 // silu(gate) * up, in f32.
 __device__ __forceinline__ float swiglu(float gate, float up) { return gate / (1.0f + __expf(-gate)) * up; }
 
+// What a product may end with: y = activation(x + bias) + residual, in f32. As `gemm::cuda::Activation`.
+enum Activation { kNone, kSilu, kGelu, kGeluTanh };
+
+struct Epilogue {
+  const bf16* bias;      // [n] or null
+  const bf16* residual;  // [tokens, n] or null
+  int activation;
+
+  __device__ __forceinline__ float apply(float x, long long token, int output, int n) const {
+    if (bias) x += to_float(bias[output]);
+    if (activation == kSilu) x = x / (1.0f + __expf(-x));
+    // By erfc, which keeps its digits where the result is almost nothing.
+    if (activation == kGelu) x = 0.5f * x * erfcf(-0.70710678f * x);
+    if (activation == kGeluTanh) x = x / (1.0f + __expf(-1.5957691f * (x + 0.044715f * x * x * x)));
+    return residual ? x + to_float(residual[token * n + output]) : x;
+  }
+};
+
 constexpr int kStreamedThreads = 256;
 constexpr int kStreamedRows = 16;
 constexpr int kStreamedWarps = kStreamedThreads / kWarp;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use half::bf16;
 
+use super::check::{Checks, Findings};
 use super::{Address, Device, DeviceError, Properties};
 
 /// Most threads of a block on every device.
@@ -24,6 +25,8 @@ pub struct Gpu {
 struct Inner {
     device: Box<dyn Device>,
     launches: Mutex<BTreeMap<&'static str, u64>>,
+    /// What comparing with references has found, where that is done.
+    findings: Option<Mutex<Findings>>,
 }
 
 /// One launch, as a device gets it.
@@ -140,7 +143,16 @@ impl<'a> Args<'a> {
 impl Gpu {
     /// Takes a device.
     pub fn new(device: impl Device + 'static) -> Self {
-        Self { inner: Arc::new(Inner { device: Box::new(device), launches: Mutex::default() }) }
+        Self::with(device, None)
+    }
+
+    /// Takes a device whose every result is compared with what the op's reference makes of the same inputs. Slow: for tests.
+    pub fn verifying(device: impl Device + 'static) -> Self {
+        Self::with(device, Some(Mutex::default()))
+    }
+
+    fn with(device: impl Device + 'static, findings: Option<Mutex<Findings>>) -> Self {
+        Self { inner: Arc::new(Inner { device: Box::new(device), launches: Mutex::default(), findings }) }
     }
 
     /// What the device offers.
@@ -207,6 +219,69 @@ impl Gpu {
     /// Launches of each kernel so far: the proof that nothing was computed elsewhere.
     pub fn launches(&self) -> BTreeMap<&'static str, u64> {
         self.counts().clone()
+    }
+
+    /// Copies values on the device, behind what was launched before.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn copy<T: Element>(&self, from: Slice<'_, T>, to: &mut SliceMut<'_, T>) -> Result<(), DeviceError> {
+        assert_eq!(from.len, to.len, "values to copy on a device");
+        if from.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: both slices lie inside allocations; a slice that is written is no part of one that is read.
+        unsafe { self.inner.device.copy(from.address, to.address, bytes_of::<T>(from.len)) }
+    }
+
+    /// Copies values here, once everything launched before is done.
+    ///
+    /// # Errors
+    /// If something launched before failed, or the device is lost.
+    pub fn fetch<T: Element>(&self, slice: Slice<'_, T>) -> Result<Vec<T>, DeviceError> {
+        // SAFETY: every bit pattern is a value of `T`, zeros too.
+        let mut values = vec![unsafe { std::mem::zeroed::<T>() }; slice.len];
+        if !values.is_empty() {
+            let size = size_of_val(values.as_slice());
+            // SAFETY: every bit pattern is a value of `T`, so its bytes may be written.
+            let bytes = unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size) };
+            // SAFETY: a slice lies inside an allocation.
+            unsafe { self.inner.device.read(slice.address, bytes)? };
+        }
+        Ok(values)
+    }
+
+    /// As [`Gpu::fetch`], as the references take them.
+    pub(crate) fn widened(&self, slice: Slice<'_, bf16>) -> Result<Vec<f32>, DeviceError> {
+        Ok(self.fetch(slice)?.into_iter().map(bf16::to_f32).collect())
+    }
+
+    /// What an op is about to overwrite, for [`Gpu::verify`]; nothing where nobody compares.
+    pub(crate) fn before(&self, slice: Option<Slice<'_, bf16>>) -> Result<Option<Vec<f32>>, DeviceError> {
+        slice.filter(|_| self.inner.findings.is_some()).map(|slice| self.widened(slice)).transpose()
+    }
+
+    /// Compares an op's result with its reference, where that is asked for. `compare` reads inputs and results.
+    pub(crate) fn verify(
+        &self,
+        op: &'static str,
+        compare: impl FnOnce(&mut Checks) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        let Some(findings) = &self.inner.findings else { return Ok(()) };
+        let mut checks = Checks::default();
+        compare(&mut checks)?;
+        findings.lock().unwrap_or_else(PoisonError::into_inner).add(op, checks);
+        Ok(())
+    }
+
+    /// What comparing has found since the last call; nothing if nobody compares.
+    pub fn findings(&self) -> Findings {
+        let findings = self.inner.findings.as_ref();
+        findings
+            .map_or_else(Findings::default, |f| std::mem::take(&mut *f.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn counts(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, u64>> {
@@ -283,16 +358,7 @@ impl<T: Element> Buffer<T> {
     /// # Errors
     /// If something launched before failed, or the device is lost.
     pub fn read(&self) -> Result<Vec<T>, DeviceError> {
-        // SAFETY: every bit pattern is a value of `T`, zeros too.
-        let mut values = vec![unsafe { std::mem::zeroed::<T>() }; self.len];
-        if !values.is_empty() {
-            let size = size_of_val(values.as_slice());
-            // SAFETY: every bit pattern is a value of `T`, so its bytes may be written.
-            let bytes = unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size) };
-            // SAFETY: the buffer is an allocation of that size.
-            unsafe { self.gpu.inner.device.read(self.address, bytes)? };
-        }
-        Ok(values)
+        self.gpu.fetch(self.all())
     }
 }
 

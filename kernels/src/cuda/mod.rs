@@ -67,6 +67,15 @@ pub trait Device: Send + Sync {
     /// That the device is lost.
     unsafe fn read(&self, from: Address, bytes: &mut [u8]) -> Result<(), DeviceError>;
 
+    /// Copies on the device, after what was launched before.
+    ///
+    /// # Safety
+    /// `bytes` bytes lie inside one allocation from `from` on, and inside one from `to` on, and do not overlap.
+    ///
+    /// # Errors
+    /// That the device is lost.
+    unsafe fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), DeviceError>;
+
     /// Starts a kernel behind what was launched before.
     ///
     /// # Safety

@@ -19,8 +19,8 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const ARCHITECTURES: [&str; 2] = ["sm_80", "sm_90a"];
 /// Most registers of a thread, so that two blocks of 256 threads fit a multiprocessor.
 const REGISTERS: u32 = 128;
-/// Kernels that may have more: blocks of 128 threads whose sums fill the registers.
-const EXCEPTIONS: [(&str, u32); 1] = [("gemm_tiled_swiglu", 176)];
+/// Kernels that may have more, by how their names begin: blocks of 128 threads or less whose sums fill the registers.
+const EXCEPTIONS: [(&str, u32); 2] = [("attention_", 232), ("gemm_tiled_swiglu", 176)];
 
 /// What to do with the kernels.
 #[derive(Args)]
@@ -107,7 +107,7 @@ fn check(seeds: u64, sanitized: bool, filter: &str) -> anyhow::Result<()> {
 fn cases(seed: u64, filter: &str) -> Result<(usize, Vec<String>), DeviceError> {
     let emulator = Emulator::of_all_ops(seed)?;
     let kernels: BTreeSet<String> = emulator.kernels().iter().cloned().collect();
-    let gpu = Gpu::new(emulator);
+    let gpu = Gpu::verifying(emulator);
     let (mut count, mut failures) = (0, Vec::new());
     for op in OPS.iter().filter(|op| op.name.contains(filter)) {
         // Other inputs for other orders of threads.
@@ -184,7 +184,10 @@ fn compile(filter: &str) -> anyhow::Result<Vec<String>> {
                     "{:<40} {architecture:>8} {:>10} {:>6} {:>6} {:>8}",
                     r.kernel, r.registers, r.spill, r.stack, r.shared
                 );
-                let cap = EXCEPTIONS.iter().find(|(kernel, _)| *kernel == r.kernel).map_or(REGISTERS, |(_, cap)| *cap);
+                let cap = EXCEPTIONS
+                    .iter()
+                    .find(|(kernel, _)| r.kernel.starts_with(kernel))
+                    .map_or(REGISTERS, |(_, cap)| *cap);
                 if r.registers > cap || r.spill > 0 || r.stack > 0 {
                     wrong.push(format!("{} for {architecture} needs {r:?}; at most {cap} registers", r.kernel));
                 }

@@ -6,7 +6,8 @@
 //! With time first, the window of an output is a contiguous run of x: the columns are gathered by copying, and the rest
 //! is [`linear`], which brings the speed and the types of weights.
 
-#[cfg(test)]
+pub(crate) mod cases;
+pub mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

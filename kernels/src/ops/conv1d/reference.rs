@@ -1,8 +1,11 @@
 //! What the op means.
 
+#[cfg(test)]
 use super::Window;
+use super::cuda::Taps;
 
 /// `w`: `[c_out, c_in, kernel]`, as frameworks store it.
+#[cfg(test)]
 pub(super) fn conv1d(x: &[f32], c_in: usize, w: &[f32], bias: &[f32], window: Window) -> Vec<f32> {
     let Window { kernel, stride, pad } = window;
     let t = x.len() / c_in;
@@ -19,6 +22,23 @@ pub(super) fn conv1d(x: &[f32], c_in: usize, w: &[f32], bias: &[f32], window: Wi
                 }
             }
             y.push(sum as f32);
+        }
+    }
+    y
+}
+
+/// The outputs whose taps are all inside of x; w is `[c_out, taps, c_in]`.
+pub(super) fn valid(x: &[f32], c_in: usize, w: &[f32], taps: Taps) -> Vec<f32> {
+    let c_out = w.len() / (taps.count * c_in);
+    let mut y = Vec::new();
+    for t in 0..taps.outputs(x.len() / c_in) {
+        for o in 0..c_out {
+            let term = |j: usize, c: usize| {
+                f64::from(w[(o * taps.count + j) * c_in + c])
+                    * f64::from(x[(t * taps.stride + j * taps.dilation) * c_in + c])
+            };
+            let terms = (0..taps.count).flat_map(|j| (0..c_in).map(move |c| (j, c)));
+            y.push(terms.map(|(j, c)| term(j, c)).sum::<f64>() as f32);
         }
     }
     y

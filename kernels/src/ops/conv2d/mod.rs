@@ -4,7 +4,8 @@
 //! x: `[rows, columns, c_in]` f32, row-major (channels last). w: `[c_out, kernel, kernel, c_in]`, packed by [`pack`]. y:
 //! `[rows', columns', c_out]` f32 with `rows' = (rows + 2 pad - kernel) / stride + 1`, columns alike.
 
-#[cfg(test)]
+pub(crate) mod cases;
+pub mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

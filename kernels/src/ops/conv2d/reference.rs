@@ -28,3 +28,12 @@ pub(super) fn conv2d(x: &[f32], rows: usize, c_in: usize, w: &[f32], bias: &[f32
     }
     y
 }
+
+/// As [`conv2d`] without a bias, with w `[c_out, kernel, kernel, c_in]`.
+pub(super) fn channels_last(x: &[f32], rows: usize, c_in: usize, w: &[f32], window: Window) -> Vec<f32> {
+    let taps = window.kernel * window.kernel;
+    let c_out = w.len() / (taps * c_in);
+    let place = |i: usize| (i / (taps * c_in), i / taps % c_in, i % taps);
+    let framework: Vec<f32> = (0..w.len()).map(place).map(|(o, c, tap)| w[(o * taps + tap) * c_in + c]).collect();
+    conv2d(x, rows, c_in, &framework, &vec![0.0; c_out], window)
+}

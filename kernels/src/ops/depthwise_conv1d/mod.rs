@@ -3,7 +3,8 @@
 //! x, y: `[t, channels]` f32, row-major (time first), the next rows of a stream. w: `[channels, kernel]` f32. history: the
 //! last `kernel - 1` rows before x, which the call brings up to date; a stream begins with zeros.
 
-#[cfg(test)]
+pub(crate) mod cases;
+pub mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;

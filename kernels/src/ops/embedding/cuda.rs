@@ -2,6 +2,8 @@
 
 use half::bf16;
 
+use super::reference;
+use crate::cuda::check::{Tolerance, greatest};
 use crate::cuda::{Args, Buffer, DeviceError, Gpu, Launch, Slice, SliceMut};
 
 /// Tables behind each other on a device.
@@ -28,9 +30,40 @@ impl Tables {
         let starts: Vec<i32> = ints.iter().scan(0, |next, size| Some(std::mem::replace(next, *next + size))).collect();
         Ok(Self { rows, offsets: gpu.upload(&starts)?, sizes: gpu.upload(&ints)?, h })
     }
+
+    /// Values of a row.
+    pub fn width(&self) -> usize {
+        self.h
+    }
+
+    /// All of the tables.
+    pub fn all(&self) -> Selected<'_> {
+        self.some(0, self.sizes.len())
+    }
+
+    /// `count` of the tables, from `first` on.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn some(&self, first: usize, count: usize) -> Selected<'_> {
+        let range = first..first + count;
+        Selected {
+            tables: self,
+            offsets: self.offsets.all().range(range.clone()),
+            sizes: self.sizes.all().range(range),
+        }
+    }
 }
 
-/// Sums a row of each table, times `scale`. ids: `[tokens, tables]`. y: `[tokens, h]`.
+/// Some of the tables.
+#[derive(Clone, Copy)]
+pub struct Selected<'a> {
+    tables: &'a Tables,
+    offsets: Slice<'a, i32>,
+    sizes: Slice<'a, i32>,
+}
+
+/// Sums a row of each table, times `scale`, and the addend. ids: `[tokens, tables]`. addend, y: `[tokens, h]`.
 ///
 /// # Errors
 /// As [`Gpu::synchronize`].
@@ -40,19 +73,30 @@ impl Tables {
 pub fn embedding_sum<'a>(
     gpu: &Gpu,
     ids: Slice<'a, i32>,
-    tables: &'a Tables,
+    tables: Selected<'a>,
     scale: f32,
+    addend: Option<Slice<'a, bf16>>,
     y: &mut SliceMut<'a, bf16>,
 ) -> Result<(), DeviceError> {
-    let (count, h) = (tables.sizes.len(), tables.h);
+    let (count, h, rows) = (tables.sizes.len(), tables.tables.h, tables.tables.rows.all());
     let tokens = ids.len() / count;
     assert!(ids.len() == tokens * count && y.len() == tokens * h, "embedding: {} ids → {}", ids.len(), y.len());
+    assert!(addend.is_none_or(|addend| addend.len() == y.len()), "embedding: an addend of another shape");
     if tokens == 0 {
         return Ok(());
     }
-    let args = Args::new().input(ids).input(tables.rows.all()).input(tables.offsets.all()).input(tables.sizes.all());
-    let args = args.output(y).size(count).size(h).float(scale);
+    let args = Args::new().input(ids).input(rows).input(tables.offsets).input(tables.sizes);
+    let args = args.optional_input(addend).output(y).size(count).size(h).float(scale);
     let launch = Launch::new("embedding_sum", [tokens, 1, 1], 256, &args);
     // SAFETY: the arguments are the kernel's; ids outside of a table are not followed, and lengths were checked.
-    unsafe { gpu.launch(&launch) }
+    unsafe { gpu.launch(&launch)? };
+    gpu.verify("embedding", |checks| {
+        let (ids, table, offsets, sizes) =
+            (gpu.fetch(ids)?, gpu.widened(rows)?, gpu.fetch(tables.offsets)?, gpu.fetch(tables.sizes)?);
+        let addend = addend.map(|addend| gpu.widened(addend)).transpose()?;
+        let tolerance = Tolerance::bf16().summing(count + 1, greatest(&table));
+        let expected = reference::embedding_sum(&ids, &table, (&offsets, &sizes), h, scale, addend.as_deref());
+        checks.close("y", &gpu.fetch(y.as_slice())?, &expected, tolerance);
+        Ok(())
+    })
 }

@@ -1,5 +1,5 @@
-// y[i] = scale * sum_g table[offsets[g] + ids[i, g]]: rows of a table, or the sum or mean of one row of each of several
-// tables that lie behind each other (codebooks). An id outside of its table gives zeros.
+// y[i] = scale * sum_g table[offsets[g] + ids[i, g]] + addend[i]: rows of a table, or the sum or mean of one row of each of several
+// tables that lie behind each other (codebooks). An id outside of its table gives zeros. The addend may be null.
 //
 // Mapping: a block of 256 threads a token, eight values a thread. Moves 2 h (g + 1) bytes a token.
 // Roofline: memory; a frame's 16 rows of 1024 values are 34 KB, so latency.
@@ -9,8 +9,8 @@
 constexpr int kThreads = 256;
 
 // sizes[g]: rows of table g.
-KERNEL(embedding_sum, kThreads, const int* ids, const bf16* table, const int* offsets, const int* sizes, bf16* y,
-       int tables, int h, float scale) {
+KERNEL(embedding_sum, kThreads, const int* ids, const bf16* table, const int* offsets, const int* sizes,
+       const bf16* addend, bf16* y, int tables, int h, float scale) {
   const int* mine = ids + (long long)blockIdx.x * tables;
   for (int at = threadIdx.x * 8; at < h; at += kThreads * 8) {
     float sum[8] = {};
@@ -24,6 +24,12 @@ KERNEL(embedding_sum, kThreads, const int* ids, const bf16* table, const int* of
     }
 #pragma unroll
     for (int j = 0; j < 8; j++) sum[j] *= scale;
+    if (addend) {
+      float row[8];
+      load8(row, addend + (long long)blockIdx.x * h + at);
+#pragma unroll
+      for (int j = 0; j < 8; j++) sum[j] += row[j];
+    }
     store8(y + (long long)blockIdx.x * h + at, sum);
   }
 }

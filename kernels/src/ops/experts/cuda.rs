@@ -2,6 +2,8 @@
 
 use half::bf16;
 
+use super::reference;
+use crate::cuda::check::{Tolerance, greatest};
 use crate::cuda::{Args, Buffer, DeviceError, Gpu, Launch, Slice, SliceMut};
 use crate::ops::gemm::cuda::Groups;
 
@@ -53,7 +55,14 @@ impl Permutation {
         let args = args.output(&mut self.rows.all_mut()).output(&mut self.places.all_mut());
         let args = args.size(slots).size(experts).size(top_k);
         // SAFETY: as above; every slot has one position below `slots`, for which there is room.
-        unsafe { gpu.launch(&Launch::new("expert_places", blocks, THREADS, &args)) }
+        unsafe { gpu.launch(&Launch::new("expert_places", blocks, THREADS, &args))? };
+        gpu.verify("experts", |checks| {
+            let (offsets, rows, places) = reference::permutation(&gpu.fetch(ids)?, experts, top_k);
+            checks.equal("offsets", &self.offsets.read()?, &offsets);
+            checks.equal("rows", &self.rows.read()?[..slots], &rows);
+            checks.equal("places", &gpu.fetch(self.places())?, &places);
+            Ok(())
+        })
     }
 
     /// The tokens of each expert, for a product that takes its rows from the tokens.
@@ -64,17 +73,6 @@ impl Permutation {
     /// The tokens of each expert, for a product whose rows are sorted already.
     pub fn sorted(&self) -> Groups<'_> {
         Groups { offsets: self.offsets.all(), rows: None }
-    }
-
-    /// [`Permutation::gathered`]'s offsets and rows, and the places, copied here: for tests.
-    ///
-    /// # Errors
-    /// As [`Buffer::read`].
-    pub(super) fn read(&self) -> Result<[Vec<i32>; 3], DeviceError> {
-        let (mut rows, mut places) = (self.rows.read()?, self.places.read()?);
-        rows.truncate(self.slots);
-        places.truncate(self.slots);
-        Ok([self.offsets.read()?, rows, places])
     }
 
     /// Where each slot went: `[tokens, top_k]`.
@@ -128,5 +126,19 @@ pub fn combine<'a>(
     let args = args.size(slots / tokens).size(gate_stride).size(h);
     let launch = Launch::new("expert_combine", [tokens, 1, 1], THREADS, &args);
     // SAFETY: the arguments are the kernel's; places are below `slots`, as `Permutation::sort` made them.
-    unsafe { gpu.launch(&launch) }
+    unsafe { gpu.launch(&launch)? };
+    gpu.verify("experts", |checks| {
+        let (x, places, weights) = (gpu.widened(x)?, gpu.fetch(permutation.places())?, gpu.fetch(weights)?);
+        let wide = |slice: Option<Slice<'_, bf16>>| slice.map(|slice| gpu.widened(slice)).transpose();
+        let (shared, gates, residual) = (wide(shared)?, wide(gates)?, wide(addends.residual)?);
+        let gates: Option<Vec<f32>> = gates.map(|gates| gates.into_iter().step_by(gate_stride).collect());
+        let addends =
+            reference::Addends { shared: shared.as_deref().zip(gates.as_deref()), residual: residual.as_deref() };
+        let expected = reference::combine(&x, &places, &weights, addends, slots / tokens, h);
+        let terms =
+            [greatest(&x) * greatest(&weights), greatest(shared.as_deref().unwrap_or(&[])), greatest(&expected)];
+        let tolerance = Tolerance::bf16().summing(slots / tokens + 2, greatest(&terms));
+        checks.close("y", &gpu.fetch(y.as_slice())?, &expected, tolerance);
+        Ok(())
+    })
 }

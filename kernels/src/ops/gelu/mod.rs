@@ -2,8 +2,7 @@
 //! most audio encoders (arXiv 1606.08415).
 
 mod cpu;
-#[cfg(test)]
-mod reference;
+pub(in crate::ops) mod reference;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,7 @@
 //! What the op means.
 
 /// x Φ(x), with erf by its Taylor series near zero and by the continued fraction of erfc beyond.
-pub(super) fn gelu(x: f32) -> f32 {
+pub(in crate::ops) fn gelu(x: f32) -> f32 {
     let x = f64::from(x);
     let z = x.abs() / std::f64::consts::SQRT_2;
     let erfc = if z < 2.0 {

@@ -2,8 +2,7 @@
 //! 1606.08415 §2). The exact function is [`gelu`](super::gelu).
 
 mod cpu;
-#[cfg(test)]
-mod reference;
+pub(in crate::ops) mod reference;
 #[cfg(test)]
 mod tests;
 

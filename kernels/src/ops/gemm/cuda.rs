@@ -2,17 +2,24 @@
 
 use half::bf16;
 
+use super::reference;
+use crate::cuda::check::{Checks, Tolerance, greatest};
 use crate::cuda::{Args, DeviceError, Element, Gpu, Launch, Slice, SliceMut};
 
 /// Outputs of a block of a streamed product, and its threads.
 const STREAMED: (usize, u32) = (16, 256);
 /// Tokens and outputs of a block of a tiled product, and its threads.
-const TILED: (usize, u32) = (64, 128);
+pub(in crate::ops) const TILED: (usize, u32) = (64, 128);
 /// Bytes of one stage of one operand of a tiled product, and how many stages there are.
 const STAGE: (u32, u32) = (64 * 64 * 2, 3);
 /// Tokens of a group, on average, from which a product is tiled. By arithmetic: below it the weights are read once or
 /// twice by a streamed product, and tiles would be mostly empty. Not measured yet.
 const TILED_FROM: usize = 33;
+
+/// Dynamic shared memory of a tiled product with so many matrices.
+pub(in crate::ops) fn tiled_shared_bytes(matrices: usize) -> u32 {
+    STAGE.0 * STAGE.1 * (1 + matrices as u32)
+}
 
 /// What the results are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +38,59 @@ pub struct Groups<'a> {
     pub rows: Option<Slice<'a, i32>>,
 }
 
-/// `y = x Wᵀ + b` with results in bf16.
+/// What is done to each value, as in `gemm.cuh`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// `x σ(x)`.
+    Silu,
+    /// `x Φ(x)`.
+    Gelu,
+    /// Its approximation by a hyperbolic tangent.
+    GeluTanh,
+}
+
+/// What a product ends with: `f(x + bias) + residual`, rounded once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// `[n]`.
+    pub bias: Option<Slice<'a, bf16>>,
+    /// f.
+    pub activation: Activation,
+    /// `[tokens, n]`.
+    pub residual: Option<Slice<'a, bf16>>,
+}
+
+impl<'a> Epilogue<'a> {
+    /// A bias alone.
+    pub fn bias(bias: Slice<'a, bf16>) -> Self {
+        Self { bias: Some(bias), ..Self::default() }
+    }
+
+    pub(in crate::ops) fn check(&self, n: usize, tokens: usize) {
+        assert!(self.bias.is_none_or(|bias| bias.len() == n), "gemm: the bias has not {n} values");
+        assert!(self.residual.is_none_or(|r| r.len() == tokens * n), "gemm: the residual is not {tokens} rows of {n}");
+    }
+
+    /// Ends `sums`, `[tokens, n]`, as the kernel does; with how far off a result may be whose sum is off by `error`.
+    pub(in crate::ops) fn expected(
+        &self,
+        gpu: &Gpu,
+        sums: &mut [f32],
+        n: usize,
+        tolerance: Tolerance,
+    ) -> Result<Tolerance, DeviceError> {
+        let wide = |slice: Option<Slice<'_, bf16>>| slice.map(|slice| gpu.widened(slice)).transpose();
+        let (bias, residual) = (wide(self.bias)?, wide(self.residual)?);
+        reference::end(sums, bias.as_deref(), self.activation, residual.as_deref(), n);
+        let added = greatest(bias.as_deref().unwrap_or(&[])).max(greatest(residual.as_deref().unwrap_or(&[])));
+        Ok(tolerance.summing(4, added))
+    }
+}
+
+/// `y = f(x Wᵀ + b) + residual` with results in bf16.
 ///
 /// # Errors
 /// As [`Gpu::synchronize`].
@@ -42,11 +101,14 @@ pub fn linear<'a>(
     gpu: &Gpu,
     x: Slice<'a, bf16>,
     weights: Slice<'a, bf16>,
-    bias: Option<Slice<'a, bf16>>,
+    epilogue: Epilogue<'a>,
     k: usize,
     y: &mut SliceMut<'a, bf16>,
 ) -> Result<(), DeviceError> {
-    product(gpu, Kind::Plain, x, weights, bias, None, k, y)
+    product(gpu, Kind::Plain, x, weights, epilogue, None, k, y)?;
+    gpu.verify("gemm", |checks| {
+        verify(gpu, Kind::Plain, x, weights, epilogue, None, k, &gpu.fetch(y.as_slice())?, checks)
+    })
 }
 
 /// `y = x Wᵀ` with results in f32.
@@ -63,7 +125,9 @@ pub fn logits<'a>(
     k: usize,
     y: &mut SliceMut<'a, f32>,
 ) -> Result<(), DeviceError> {
-    product(gpu, Kind::Logits, x, weights, None, None, k, y)
+    let none = Epilogue::default();
+    product(gpu, Kind::Logits, x, weights, none, None, k, y)?;
+    gpu.verify("gemm", |checks| verify(gpu, Kind::Logits, x, weights, none, None, k, &gpu.fetch(y.as_slice())?, checks))
 }
 
 /// `y = silu(x Gᵀ) · (x Uᵀ)`. weights: `[2 n, k]`, G above U.
@@ -80,7 +144,9 @@ pub fn gated<'a>(
     k: usize,
     y: &mut SliceMut<'a, bf16>,
 ) -> Result<(), DeviceError> {
-    product(gpu, Kind::Gated, x, weights, None, None, k, y)
+    let none = Epilogue::default();
+    product(gpu, Kind::Gated, x, weights, none, None, k, y)?;
+    gpu.verify("gemm", |checks| verify(gpu, Kind::Gated, x, weights, none, None, k, &gpu.fetch(y.as_slice())?, checks))
 }
 
 /// As [`linear`], each token with its group's matrix.
@@ -98,7 +164,11 @@ pub fn grouped_linear<'a>(
     k: usize,
     y: &mut SliceMut<'a, bf16>,
 ) -> Result<(), DeviceError> {
-    product(gpu, Kind::Plain, x, weights, None, Some(groups), k, y)
+    let (none, groups) = (Epilogue::default(), Some(groups));
+    product(gpu, Kind::Plain, x, weights, none, groups, k, y)?;
+    gpu.verify("gemm", |checks| {
+        verify(gpu, Kind::Plain, x, weights, none, groups, k, &gpu.fetch(y.as_slice())?, checks)
+    })
 }
 
 /// As [`gated`], each token with its group's matrices.
@@ -116,7 +186,11 @@ pub fn grouped_gated<'a>(
     k: usize,
     y: &mut SliceMut<'a, bf16>,
 ) -> Result<(), DeviceError> {
-    product(gpu, Kind::Gated, x, weights, None, Some(groups), k, y)
+    let (none, groups) = (Epilogue::default(), Some(groups));
+    product(gpu, Kind::Gated, x, weights, none, groups, k, y)?;
+    gpu.verify("gemm", |checks| {
+        verify(gpu, Kind::Gated, x, weights, none, groups, k, &gpu.fetch(y.as_slice())?, checks)
+    })
 }
 
 #[allow(clippy::too_many_arguments)] // The operands of all the functions above.
@@ -125,7 +199,7 @@ fn product<'a, Y: Element>(
     kind: Kind,
     x: Slice<'a, bf16>,
     weights: Slice<'a, bf16>,
-    bias: Option<Slice<'a, bf16>>,
+    epilogue: Epilogue<'a>,
     groups: Option<Groups<'a>>,
     k: usize,
     y: &mut SliceMut<'a, Y>,
@@ -141,13 +215,14 @@ fn product<'a, Y: Element>(
     let rows = groups.and_then(|groups| groups.rows);
     assert!(x.len().is_multiple_of(k), "gemm: {} activations are not rows of {k}", x.len());
     assert!(rows.map_or(x.len() / k, |rows| rows.len()) == tokens, "gemm: {} rows, {tokens} tokens", x.len() / k);
-    assert!(bias.is_none_or(|bias| bias.len() == n), "gemm: the bias has not {n} values");
+    epilogue.check(n, tokens);
     if tokens == 0 {
         return Ok(());
     }
     let average = tokens.div_ceil(matrices);
-    let args = Args::new().input(x).input(weights).optional_input(bias).output(y);
-    let args = args.optional_input(groups.map(|groups| groups.offsets)).optional_input(rows);
+    let args = Args::new().input(x).input(weights).optional_input(epilogue.bias).optional_input(epilogue.residual);
+    let args = args.output(y).optional_input(groups.map(|groups| groups.offsets)).optional_input(rows);
+    let activation = epilogue.activation as usize;
     let launch = if average < TILED_FROM {
         let few = average <= 8;
         Launch {
@@ -160,7 +235,7 @@ fn product<'a, Y: Element>(
             block: [STREAMED.1, 1, 1],
             shared_bytes: 0,
             cooperative: false,
-            args: &args.size(tokens).size(n).size(k),
+            args: &args.size(activation).size(tokens).size(n).size(k),
         }
     } else {
         // Tiles of a group are counted up, so each group may need one more than its share.
@@ -173,12 +248,47 @@ fn product<'a, Y: Element>(
             },
             grid: [n.div_ceil(TILED.0) as u32, tiles as u32, 1],
             block: [TILED.1, 1, 1],
-            shared_bytes: STAGE.0 * STAGE.1 * (1 + stacked as u32),
+            shared_bytes: tiled_shared_bytes(stacked),
             cooperative: false,
-            args: &args.size(matrices).size(tokens).size(n).size(k),
+            args: &args.size(matrices).size(activation).size(tokens).size(n).size(k),
         }
     };
     // SAFETY: the arguments are the kernel's. It reads `matrices` matrices and rows of x, and writes `tokens` rows of y; that
     // offsets and rows stay inside is the promise of `experts`, which makes them.
     unsafe { gpu.launch(&launch) }
+}
+
+/// Compares the results with the reference's on the same inputs.
+#[allow(clippy::too_many_arguments)] // As above.
+fn verify<Y: Copy + Into<f32>>(
+    gpu: &Gpu,
+    kind: Kind,
+    x: Slice<'_, bf16>,
+    weights: Slice<'_, bf16>,
+    epilogue: Epilogue<'_>,
+    groups: Option<Groups<'_>>,
+    k: usize,
+    y: &[Y],
+    checks: &mut Checks,
+) -> Result<(), DeviceError> {
+    let sizes = |slice: Slice<'_, i32>| Ok(gpu.fetch(slice)?.into_iter().map(|v| v as usize).collect::<Vec<_>>());
+    let tokens = groups.and_then(|groups| groups.rows).map_or(x.len() / k, |rows| rows.len());
+    let offsets = groups.map_or(Ok(vec![0, tokens]), |groups| sizes(groups.offsets))?;
+    let rows = groups.and_then(|groups| groups.rows).map_or(Ok((0..tokens).collect()), sizes)?;
+    let (x, weights) = (gpu.widened(x)?, gpu.widened(weights)?);
+    let n = weights.len() / ((offsets.len() - 1) * k);
+    let mut expected = reference::gemm(&x, &weights, reference::Groups { offsets: &offsets, rows: &rows }, n, k);
+    let term = greatest(&x) * greatest(&weights);
+    let tolerance = match kind {
+        Kind::Plain => epilogue.expected(gpu, &mut expected, n, Tolerance::bf16().summing(k, term))?,
+        Kind::Logits => Tolerance::f32().summing(k, term),
+        Kind::Gated => {
+            // An error of one factor is multiplied by the other.
+            let factor = greatest(&expected).max(1.0);
+            expected = reference::gated(&expected, n / 2);
+            Tolerance::bf16().summing(k, 2.0 * term * factor)
+        }
+    };
+    checks.close("y", y, &expected, tolerance);
+    Ok(())
 }

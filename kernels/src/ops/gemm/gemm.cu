@@ -1,4 +1,4 @@
-// y[i, o] = sum_c x[row(i), c] W[g, o, c] + bias[o], for one matrix or for one of each group (experts); with two matrices
+// y[i, o] = f(sum_c x[row(i), c] W[g, o, c] + bias[o]) + residual[i, o], for one matrix or for one of each group (experts); with two matrices
 // stacked, y = silu(x Gᵀ) * (x Uᵀ).
 //
 // The tokens of group g are rows offsets[g] .. offsets[g + 1] of y; `rows` says which row of x each is. Without offsets
@@ -13,7 +13,7 @@
 #include "gemm.cuh"
 
 template <int Tiles, bool Gated, class Y>
-__device__ void streamed_product(const bf16* x, const bf16* weights, const bf16* bias, Y* y, const int* offsets,
+__device__ void streamed_product(const bf16* x, const bf16* weights, Epilogue end, Y* y, const int* offsets,
                                  const int* rows, int tokens, int n, int k) {
   int group = blockIdx.y, output = blockIdx.x * kStreamedRows;
   int first = offsets ? offsets[group] : 0, last = offsets ? offsets[group + 1] : tokens;
@@ -25,7 +25,7 @@ __device__ void streamed_product(const bf16* x, const bf16* weights, const bf16*
     };
     auto put = [&](int i, int row, float value) {
       if (from + i >= last) return;
-      if (bias) value += to_float(bias[output + row]);
+      value = end.apply(value, from + i, output + row, n);
       store(y + (long long)(from + i) * n + output + row, value);
     };
     streamed<Tiles, Gated>(matrix, (long long)n * k, min(kStreamedRows, n - output), k, token, put);
@@ -33,9 +33,9 @@ __device__ void streamed_product(const bf16* x, const bf16* weights, const bf16*
 }
 
 #define STREAMED(name, Tiles, Gated, Y)                                                                               \
-  KERNEL(name, kStreamedThreads, const bf16* x, const bf16* weights, const bf16* bias, Y* y, const int* offsets,      \
-         const int* rows, int tokens, int n, int k) {                                                                 \
-    streamed_product<Tiles, Gated>(x, weights, bias, y, offsets, rows, tokens, n, k);                                 \
+  KERNEL(name, kStreamedThreads, const bf16* x, const bf16* weights, const bf16* bias, const bf16* residual, Y* y,    \
+         const int* offsets, const int* rows, int activation, int tokens, int n, int k) {                             \
+    streamed_product<Tiles, Gated>(x, weights, {bias, residual, activation}, y, offsets, rows, tokens, n, k);                                 \
   }
 STREAMED(gemm_streamed_8, 1, false, bf16)
 STREAMED(gemm_streamed_32, 4, false, bf16)
@@ -45,7 +45,7 @@ STREAMED(gemm_streamed_8_swiglu, 1, true, bf16)
 STREAMED(gemm_streamed_32_swiglu, 4, true, bf16)
 
 template <bool Gated, class Y>
-__device__ void tiled_product(const bf16* x, const bf16* weights, const bf16* bias, Y* y, const int* offsets,
+__device__ void tiled_product(const bf16* x, const bf16* weights, Epilogue end, Y* y, const int* offsets,
                               const int* rows, int groups, int tokens, int n, int k) {
   int group = 0, first = blockIdx.y * kTile, last = tokens, output = blockIdx.x * kTile;
   if (offsets) {
@@ -56,17 +56,16 @@ __device__ void tiled_product(const bf16* x, const bf16* weights, const bf16* bi
   auto token = [&](int i, int at) { return x + (long long)(rows ? rows[first + i] : first + i) * k + at; };
   auto put = [&](int i, int o, float a, float b) {
     Y* to = y + (long long)(first + i) * n + output + o;
-    if (bias) a += to_float(bias[output + o]), b += to_float(bias[output + o + 1]);
-    store(to, a);
-    store(to + 1, b);
+    store(to, end.apply(a, first + i, output + o, n));
+    store(to + 1, end.apply(b, first + i, output + o + 1, n));
   };
   tiled<Gated>(matrix, (long long)n * k, min(kTile, n - output), k, min(kTile, last - first), token, put);
 }
 
 #define TILED(name, Gated, Y)                                                                                         \
-  KERNEL(name, kTiledThreads, const bf16* x, const bf16* weights, const bf16* bias, Y* y, const int* offsets,         \
-         const int* rows, int groups, int tokens, int n, int k) {                                                     \
-    tiled_product<Gated>(x, weights, bias, y, offsets, rows, groups, tokens, n, k);                                   \
+  KERNEL(name, kTiledThreads, const bf16* x, const bf16* weights, const bf16* bias, const bf16* residual, Y* y,       \
+         const int* offsets, const int* rows, int groups, int activation, int tokens, int n, int k) {                 \
+    tiled_product<Gated>(x, weights, {bias, residual, activation}, y, offsets, rows, groups, tokens, n, k);                                   \
   }
 TILED(gemm_tiled, false, bf16)
 TILED(gemm_tiled_f32, false, float)

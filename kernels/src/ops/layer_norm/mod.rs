@@ -2,9 +2,10 @@
 //!
 //! x, y: `[m, n]` f32, row-major. gamma, beta: `[n]` f32.
 
+pub(crate) mod cases;
 mod cpu;
-#[cfg(test)]
-mod reference;
+pub mod cuda;
+pub(in crate::ops) mod reference;
 #[cfg(test)]
 mod tests;
 

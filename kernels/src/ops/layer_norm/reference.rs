@@ -1,6 +1,6 @@
 //! What the op means.
 
-pub(super) fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32]) {
+pub(in crate::ops) fn layer_norm(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32]) {
     let n = gamma.len();
     for (x, y) in x.chunks(n).zip(y.chunks_mut(n)) {
         let mean = x.iter().map(|&v| f64::from(v)).sum::<f64>() / n as f64;

@@ -13,9 +13,9 @@ pub(super) struct Filters {
     bands: Vec<Band>,
 }
 
-struct Band {
-    first: usize,
-    weights: Vec<f32>,
+pub(super) struct Band {
+    pub(super) first: usize,
+    pub(super) weights: Vec<f32>,
 }
 
 impl Filters {
@@ -24,6 +24,10 @@ impl Filters {
         let edge = |i: usize| hertz(top * i as f64 / (mels + 1) as f64);
         let bands = (0..mels).map(|band| Band::new(edge(band), edge(band + 1), edge(band + 2))).collect();
         Self { bands }
+    }
+
+    pub(super) fn bands(&self) -> &[Band] {
+        &self.bands
     }
 
     pub(super) fn mels(&self) -> usize {

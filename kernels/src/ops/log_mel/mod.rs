@@ -6,9 +6,10 @@
 //!
 //! pcm: `[samples]` f32. out: `[frames, mels]` f32, row-major, time first.
 
+pub(crate) mod cases;
 mod cpu;
+pub mod cuda;
 mod filters;
-#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;

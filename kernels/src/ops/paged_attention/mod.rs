@@ -8,7 +8,9 @@
 //! Memory may be shorter than the context: [`Visible`] keeps the latest keys and, as arXiv 2309.17453 found to be needed,
 //! the very first ones. Blocks that no query sees may be anything, also outside of the pool.
 
+pub(crate) mod cases;
 mod cpu;
+pub mod cuda;
 pub mod reference;
 #[cfg(test)]
 mod tests;

@@ -44,3 +44,16 @@ pub fn paged_attention<T: Element>(
         }
     }
 }
+
+/// One row of one head on its own, and how far roundings of its weights to bf16 may move each value: the length of a random
+/// walk of terms `p v / 256`.
+pub(super) fn weigh(q: &[f32], keys: &[(&[f32], &[f32])], scale: f32) -> (Vec<f32>, Vec<f32>) {
+    let dot = |k: &[f32]| q.iter().zip(k).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>() * f64::from(scale);
+    let scores: Vec<f64> = keys.iter().map(|(k, _)| dot(k)).collect();
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+    let term = |d: usize| keys.iter().zip(&scores).map(move |((_, v), s)| (s - max).exp() / sum * f64::from(v[d]));
+    let value = |d| term(d).sum::<f64>() as f32;
+    let spread = |d| (term(d).map(|t| t * t).sum::<f64>().sqrt() / 256.0) as f32;
+    ((0..q.len()).map(value).collect(), (0..q.len()).map(spread).collect())
+}

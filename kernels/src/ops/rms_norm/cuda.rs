@@ -2,6 +2,8 @@
 
 use half::bf16;
 
+use super::reference;
+use crate::cuda::check::{Tolerance, rounded};
 use crate::cuda::{Args, DeviceError, Gpu, Launch, Slice, SliceMut};
 
 /// Longest row.
@@ -20,7 +22,7 @@ const THREADS: u32 = 256;
 pub fn rms_norm<'a>(
     gpu: &Gpu,
     x: Slice<'a, bf16>,
-    residual: Option<&mut SliceMut<'a, bf16>>,
+    mut residual: Option<&mut SliceMut<'a, bf16>>,
     gamma: Slice<'a, bf16>,
     eps: f32,
     y: &mut SliceMut<'a, bf16>,
@@ -32,10 +34,25 @@ pub fn rms_norm<'a>(
     if x.is_empty() {
         return Ok(());
     }
-    let args = Args::new().input(x).optional_output(residual).input(gamma).output(y).size(n).float(eps);
+    let before = gpu.before(residual.as_ref().map(|r| r.as_slice()))?;
+    let args = Args::new().input(x).optional_output(residual.as_deref_mut()).input(gamma).output(y).size(n).float(eps);
     let launch =
         Launch::new(if n <= 2048 { "rms_norm_2048" } else { "rms_norm_6144" }, [(x.len() / n), 1, 1], THREADS, &args);
     // SAFETY: the arguments are the kernel's; it reads and writes the rows of x, y and residual and `n` values of gamma,
     // whose lengths were checked.
-    unsafe { gpu.launch(&launch) }
+    unsafe { gpu.launch(&launch)? };
+    gpu.verify("rms_norm", |checks| {
+        let (mut sum, gamma) = (gpu.widened(x)?, gpu.widened(gamma)?);
+        if let (Some(before), Some(residual)) = (before, residual) {
+            sum.iter_mut().zip(&before).for_each(|(x, before)| *x += before);
+            sum = rounded(&sum);
+            checks.equal("residual", &gpu.widened(residual.as_slice())?, &sum);
+        }
+        let mut expected = vec![0.0; sum.len()];
+        reference::rms_norm(&sum, &vec![1.0; n], eps, &mut expected);
+        let mut expected = rounded(&expected);
+        expected.iter_mut().zip(gamma.iter().cycle()).for_each(|(v, gamma)| *v *= gamma);
+        checks.close("y", &gpu.fetch(y.as_slice())?, &expected, Tolerance::bf16());
+        Ok(())
+    })
 }

@@ -77,6 +77,26 @@ impl Rope {
         self
     }
 
+    /// Radians a position, of each pair.
+    pub fn speeds(&self) -> &[f64] {
+        &self.speeds
+    }
+
+    /// Which coordinate turns a pair; empty if there is only one.
+    pub fn axes(&self) -> &[u8] {
+        &self.axes
+    }
+
+    /// What is turned is multiplied by it.
+    pub fn magnitude(&self) -> f32 {
+        self.magnitude
+    }
+
+    /// Which values are pairs.
+    pub fn pairing(&self) -> Pairing {
+        self.pairing
+    }
+
     /// Computes the angles of `positions`, in the order of the rows they are for.
     pub fn turns(&self, positions: impl IntoIterator<Item = usize>, turns: &mut Turns) {
         self.turns_of(positions.into_iter().map(|position| [position as f64; 3]), turns);

@@ -2,9 +2,9 @@
 
 use half::bf16;
 
-use super::{cuda, reference};
+use super::cuda;
 use crate::cuda::Gpu;
-use crate::cuda::check::{Report, Tolerance, widened};
+use crate::cuda::check::Report;
 
 /// tokens, experts, top_k.
 const CASES: [(usize, usize, usize); 8] =
@@ -13,29 +13,21 @@ const CASES: [(usize, usize, usize); 8] =
 pub(crate) fn on_device(gpu: &Gpu, report: &mut Report) {
     for (tokens, experts, top_k) in CASES {
         for normalise in [false, true] {
-            report.case(format_args!("{tokens} tokens, {top_k} of {experts}, {normalise}"), |noise, checks| {
+            report.case(gpu, format_args!("{tokens} tokens, {top_k} of {experts}, {normalise}"), |noise| {
                 // bf16 has few values, so there are ties as well.
                 let mut logits = noise.bf16s(tokens * experts, 6.0);
                 if tokens > 2 {
                     logits[experts..2 * experts].fill(bf16::ONE);
                 }
-                let (on_logits, n) = (gpu.upload(&logits)?, tokens * top_k);
+                let (logits, n) = (gpu.upload(&logits)?, tokens * top_k);
                 let (mut ids, mut weights) = (gpu.allocate(n)?, gpu.allocate(n)?);
-                let (mut i, mut w) = (ids.all_mut(), weights.all_mut());
-                cuda::top_k(gpu, on_logits.all(), experts, normalise, &mut i, &mut w)?;
-                let (expected_ids, expected) = reference::top_k(&widened(&logits), experts, top_k, normalise);
-                checks.equal("ids", &ids.read()?, &expected_ids);
-                checks.close("weights", &weights.read()?, &expected, Tolerance::f32().summing(experts, 0.1));
-                Ok(())
+                cuda::top_k(gpu, logits.all(), experts, normalise, &mut ids.all_mut(), &mut weights.all_mut())
             });
         }
     }
-    report.case("logits that are not numbers", |_, checks| {
+    report.case(gpu, "logits that are not numbers", |_| {
         let logits = gpu.upload(&[bf16::NAN; 40])?;
-        let (mut ids, mut weights) = (gpu.allocate(8)?, gpu.allocate::<f32>(8)?);
-        cuda::top_k(gpu, logits.all(), 40, true, &mut ids.all_mut(), &mut weights.all_mut())?;
-        let ids = ids.read()?;
-        checks.equal("ids inside", &[ids.iter().all(|id| (0..40).contains(id))], &[true]);
-        Ok(())
+        let (mut ids, mut weights) = (gpu.allocate(8)?, gpu.allocate(8)?);
+        cuda::top_k(gpu, logits.all(), 40, true, &mut ids.all_mut(), &mut weights.all_mut())
     });
 }

@@ -2,6 +2,8 @@
 
 use half::bf16;
 
+use super::reference;
+use crate::cuda::check::Tolerance;
 use crate::cuda::{Args, DeviceError, Gpu, Launch, Slice, SliceMut};
 
 /// Most experts: eight a lane.
@@ -39,5 +41,18 @@ pub fn top_k<'a>(
     let args = args.size(tokens).size(experts).size(top_k).size(usize::from(normalise));
     let launch = Launch::new("router_top_k", [tokens.div_ceil(TOKENS), 1, 1], 32 * TOKENS as u32, &args);
     // SAFETY: the arguments are the kernel's, and lengths were checked.
-    unsafe { gpu.launch(&launch) }
+    unsafe { gpu.launch(&launch)? };
+    gpu.verify("router", |checks| {
+        let logits = gpu.widened(logits)?;
+        let got = gpu.fetch(ids.as_slice())?;
+        checks.equal("ids inside", &[got.iter().all(|&id| (0..experts as i32).contains(&id))], &[true]);
+        // Where a logit is not a number any choice will do.
+        if logits.iter().all(|logit| logit.is_finite()) {
+            let (ids, expected) = reference::top_k(&logits, experts, top_k, normalise);
+            checks.equal("ids", &got, &ids);
+            let tolerance = Tolerance::f32().summing(experts, 0.1);
+            checks.close("weights", &gpu.fetch(weights.as_slice())?, &expected, tolerance);
+        }
+        Ok(())
+    })
 }

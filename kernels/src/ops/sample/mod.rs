@@ -4,6 +4,8 @@
 //! logits: `[vocabulary]` f32. The order is that of most servers: penalties on the logits, then the temperature, then the
 //! cuts on the probabilities that it gives, each on what the one before has left.
 
+pub(crate) mod cases;
+pub mod cuda;
 mod philox;
 pub mod reference;
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //!
 //! x, y: `[t, channels]` f32, row-major (time first). Parameters are one a channel.
 
+pub(crate) mod cases;
 mod cpu;
-#[cfg(test)]
+pub mod cuda;
 mod reference;
 #[cfg(test)]
 mod tests;
