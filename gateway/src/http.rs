@@ -1,4 +1,4 @@
-//! The page for probes and metrics: `/healthz`, `/readyz`, `/metrics`.
+//! The HTTP port: the pages `/healthz`, `/readyz` and `/metrics`, and conversations over WebSocket ([`crate::ws`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::access::{Access, presented_key};
 use crate::engine_host::{EngineHandle, EngineStatus};
 use crate::metrics::{Gauges, Metrics};
+use crate::ws::{self, Later};
 
 /// An engine without a sign of life for this long is stuck: a quantum takes 20 ms, on a slow machine ten times that.
 const MAX_BEAT_AGE: Duration = Duration::from_secs(10);
@@ -66,13 +67,14 @@ impl Probes {
     }
 }
 
-/// The pages.
-pub fn router(probes: Probes) -> Router {
+/// The pages, and the paths of conversations.
+pub fn router(probes: Probes, conversations: Later) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(probes)
+        .merge(ws::router(conversations))
 }
 
 async fn ready(State(probes): State<Probes>) -> Response {

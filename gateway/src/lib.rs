@@ -26,3 +26,4 @@ mod room;
 pub mod serve;
 pub mod status;
 pub mod tools;
+pub mod ws;

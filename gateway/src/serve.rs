@@ -26,6 +26,7 @@ use crate::live::Shared;
 use crate::media::{Detector, MediaPool};
 use crate::metrics::Metrics;
 use crate::tools::Toolbox;
+use crate::ws::Later;
 
 /// HTTP/2 windows. A connection carries many streams, and at 50 ms of round trip the default of 64 KiB is 27 of them;
 /// a stream's window is its back-pressure, 64 KiB being 1.4 s of 24 kHz audio.
@@ -159,7 +160,8 @@ impl Server {
             drain: draining.clone(),
         };
         let (stop_http, http_stopped) = oneshot::channel();
-        let router = http::router(probes.clone());
+        let conversations = Later::default();
+        let router = http::router(probes.clone(), conversations.clone());
         let http = tokio::spawn(async move {
             axum::serve(http_listener, router).with_graceful_shutdown(async { drop(http_stopped.await) }).await
         });
@@ -187,6 +189,7 @@ impl Server {
             drain: draining,
             run: run_name(),
         });
+        let _ = conversations.set(shared.clone());
         let (health, health_service) = tonic_health::server::health_reporter();
         report(&health, probes.ready().is_ok()).await;
         let health_task = tokio::spawn(watch_health(health.clone(), probes));

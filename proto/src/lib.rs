@@ -7,6 +7,8 @@
 //! [`COMPATIBLE_SERVICES`] and [`COMPATIBLE_METHOD`].
 #![forbid(unsafe_code)]
 
+pub mod json;
+
 /// `causerie.live.v1`.
 #[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications)]
 pub mod v1 {

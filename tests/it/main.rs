@@ -8,4 +8,5 @@ mod lifecycle;
 mod omni;
 mod real_models;
 mod real_tools;
+mod websocket;
 mod workspace;

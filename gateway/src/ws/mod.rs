@@ -1,0 +1,136 @@
+//! The WebSocket transport: conversations in JSON, for published clients and browsers.
+//!
+//! A [`Wire`] is one dialect: it turns frames into messages of the contract and back, and is pure. [`socket`] carries
+//! both between a socket and the conversation.
+
+mod google;
+mod socket;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use axum::{RequestExt as _, Router};
+use causerie_proto::v1;
+use causerie_session::{Problem, ProblemCode};
+use serde_json::json;
+
+use crate::live::{Dialect, MAX_MESSAGE_BYTES, Shared};
+
+/// Largest frame that is read: the largest message, in base64 and with room for what is around it.
+const MAX_FRAME_BYTES: usize = MAX_MESSAGE_BYTES / 3 * 4 + (64 << 10);
+
+/// What conversations share, from when the engine is loaded.
+pub type Later = Arc<OnceLock<Arc<Shared>>>;
+
+/// One way of putting a conversation into frames.
+trait Wire: Send + 'static {
+    /// What the conversation may say.
+    fn dialect(&self) -> Dialect;
+    /// Reads a frame.
+    ///
+    /// # Errors
+    /// It cannot be read, and the conversation ends.
+    fn receive(&mut self, frame: &[u8], out: &mut Out) -> Result<(), Problem>;
+    /// Writes what the conversation says.
+    fn reply(&mut self, message: v1::ServerMessage, out: &mut Out);
+    /// Writes what ends the conversation, where that takes more than a close code.
+    fn problem(&mut self, _problem: &Problem, _out: &mut Out) {}
+}
+
+/// What a [`Wire`] makes of what it is given.
+#[derive(Debug, Default)]
+struct Out {
+    /// For the conversation. A frame gives a few at most.
+    messages: VecDeque<v1::ClientMessage>,
+    /// For the client: text frames. Sent before the next is read.
+    frames: Vec<String>,
+}
+
+/// The paths of conversations.
+pub fn router(later: Later) -> Router {
+    Router::new()
+        .route("/ws/{method}", any(gemini))
+        // Some clients add their path to an address that ends in a slash.
+        .route("//ws/{method}", any(gemini))
+        .route(google::VERTEX_PATH, any(vertex))
+        .route(&format!("/{}", google::VERTEX_PATH), any(vertex))
+        .route(google::OUR_PATH, any(ours))
+        .with_state(later)
+}
+
+async fn gemini(Path(method): Path<String>, State(later): State<Later>, request: Request) -> Response {
+    if !google::is_method(&method) {
+        return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such method");
+    }
+    upgrade(&later, request, google::Google::gemini()).await
+}
+
+async fn vertex(State(later): State<Later>, request: Request) -> Response {
+    upgrade(&later, request, google::Google::vertex()).await
+}
+
+async fn ours(State(later): State<Later>, request: Request) -> Response {
+    upgrade(&later, request, google::Google::ours()).await
+}
+
+async fn upgrade(later: &Later, request: Request, wire: impl Wire) -> Response {
+    let (parts, body) = request.into_parts();
+    if let Err(response) = authenticate(&parts) {
+        return response;
+    }
+    let Some(shared) = later.get() else {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the engine is being loaded");
+    };
+    let upgrade = match Request::from_parts(parts, body).extract::<WebSocketUpgrade, _>().await {
+        Ok(upgrade) => upgrade,
+        Err(not_a_websocket) => return not_a_websocket.into_response(),
+    };
+    let place = match shared.admit() {
+        Ok(place) => place,
+        Err(problem) => return refuse(&problem),
+    };
+    let shared = shared.clone();
+    upgrade
+        .max_message_size(MAX_FRAME_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
+        .on_upgrade(move |socket| socket::hold(socket, shared, wire, place))
+}
+
+/// Whether a request may hold a conversation. A page in a browser may only if it came from this server: any page could
+/// reach a server on the loopback address otherwise.
+fn authenticate(parts: &Parts) -> Result<(), Response> {
+    let Some(origin) = parts.headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or_default();
+    let authority = origin.split_once("://").map(|(_, authority)| authority);
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if authority.is_some() && authority == host {
+        return Ok(());
+    }
+    Err(refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", "pages of other servers may not connect"))
+}
+
+fn refuse(problem: &Problem) -> Response {
+    let status = match problem.code {
+        ProblemCode::ResourceExhausted | ProblemCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let mut response = refusal(status, crate::status::code_name(problem.code), &problem.message);
+    if problem.retryable {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+    }
+    response
+}
+
+/// When to try again while there is no place: nobody knows when one gets free.
+const RETRY_AFTER_SECONDS: u16 = 5;
+
+fn refusal(status: StatusCode, name: &str, message: &str) -> Response {
+    let body = json!({"error": {"code": status.as_u16(), "status": name, "message": message}});
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}

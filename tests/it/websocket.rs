@@ -1,0 +1,265 @@
+//! Conversations in JSON over WebSocket: published clients, and what is wrong on its own socket only.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use causerie_codec::wav;
+use causerie_gateway::config::Config;
+use causerie_model_api::INPUT_RATE;
+use causerie_tests::real::skip;
+use causerie_tests::service::{PATIENCE, config, start, utterance};
+use causerie_units::SampleRate;
+use futures::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+const GEMINI: &str = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
+const OURS: &str = "/ws/causerie.live.v1.Live/Converse";
+
+struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    async fn open(server: SocketAddr, path: &str) -> Self {
+        Self(connect_async(format!("ws://{server}{path}")).await.expect("it is served").0)
+    }
+
+    /// A conversation in text, set up.
+    async fn begin(server: SocketAddr, path: &str) -> Self {
+        let mut socket = Self::open(server, path).await;
+        socket.send(setup()).await;
+        assert!(socket.next().await["setupComplete"].is_object());
+        socket
+    }
+
+    async fn send(&mut self, message: Value) {
+        self.frame(Message::text(message.to_string())).await;
+    }
+
+    async fn frame(&mut self, frame: Message) {
+        // When the server has closed, the next frame that is read says why.
+        let _ = self.0.send(frame).await;
+    }
+
+    async fn next(&mut self) -> Value {
+        match self.read().await {
+            Ok(message) => message,
+            Err(end) => panic!("the socket was closed: {end:?}"),
+        }
+    }
+
+    /// The next message, or code and reason of the close frame.
+    async fn read(&mut self) -> Result<Value, (u16, String)> {
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("an answer comes in time");
+            match frame {
+                Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).expect("it is JSON")),
+                Some(Ok(Message::Close(Some(frame)))) => return Err((frame.code.into(), frame.reason.to_string())),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("no message and no close frame: {other:?}"),
+            }
+        }
+    }
+
+    async fn end(&mut self) -> (u16, String) {
+        loop {
+            if let Err(end) = self.read().await {
+                return end;
+            }
+        }
+    }
+
+    /// Text of the reply up to the end of the turn.
+    async fn turn(&mut self) -> String {
+        let mut text = String::new();
+        loop {
+            let message = self.next().await;
+            let content = &message["serverContent"];
+            text.extend(content["modelTurn"]["parts"][0]["text"].as_str());
+            if content["turnComplete"] == true {
+                return text;
+            }
+        }
+    }
+}
+
+fn setup() -> Value {
+    json!({"setup": {"model": "models/default", "generation_config": {"responseModalities": ["TEXT"]}}})
+}
+
+fn typed(words: &str) -> Value {
+    json!({"client_content": {"turns": [{"role": "user", "parts": [{"text": words}]}], "turnComplete": true}})
+}
+
+#[tokio::test]
+async fn googles_sdk_is_answered_unmodified() {
+    let Some(python) = std::env::var_os("CAUSERIE_PYTHON") else {
+        return skip("CAUSERIE_PYTHON names no interpreter with google-genai");
+    };
+    let folder = std::env::temp_dir().join(format!("causerie-genai-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder of our own");
+    let question = folder.join("question.wav");
+    let mut file = wav::Writer::create(&question, SampleRate::new(INPUT_RATE).expect("not zero")).expect("a file");
+    file.push(&utterance(800, 1_000)).expect("room");
+    file.finish().expect("room");
+    let server = start(&config()).await;
+    let output = tokio::process::Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/it/google_genai.py"))
+        .arg(server.http_addr.to_string())
+        .arg(&question)
+        .output();
+    let output = tokio::time::timeout(PATIENCE, output).await.expect("in time").expect("Python runs");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    let seen: Value = serde_json::from_str(printed.trim()).expect("one JSON object");
+    for version in ["v1", "v1beta", "v1alpha", "vertex"] {
+        let text = &seen[version]["text"];
+        assert_eq!(text["text"], "You said: hello there", "{version}: {seen}");
+        assert_eq!(text["tokens"], 4, "{version}: {seen}");
+        assert_eq!(text["marks"], json!(["generation_complete", "turn_complete"]), "{version}: {seen}");
+        assert!(text["session"].as_str().is_some_and(|name| !name.is_empty()), "{version}: {seen}");
+        let audio = &seen[version]["audio"];
+        assert_eq!(audio["heard"].as_str().map(str::trim), Some("loud for 800 ms"), "{version}: {seen}");
+        assert_eq!(audio["said"].as_str().map(str::trim), Some("You said: loud for 800 ms"), "{version}: {seen}");
+        // Six words of 100 ms at 24 kHz and 16 bit.
+        assert_eq!(audio["audio_bytes"], 6 * 4_800, "{version}: {seen}");
+        assert_eq!(
+            audio["marks"],
+            json!(["ACTIVITY_START", "ACTIVITY_END", "generation_complete", "turn_complete"]),
+            "{version}: {seen}"
+        );
+    }
+    let interruption = &seen["interruption"];
+    let marks = interruption["first"]["marks"].as_array().expect("marks");
+    assert!(marks.contains(&json!("interrupted")) && !marks.contains(&json!("generation_complete")), "{seen}");
+    assert_eq!(interruption["second"]["said"].as_str().map(str::trim), Some("You said: loud for 800 ms"), "{seen}");
+    assert_eq!(seen["function"]["calls"][0][1], "clock", "{seen}");
+    assert!(seen["function"]["text"].as_str().is_some_and(|text| text.contains("noon")), "{seen}");
+    assert_eq!(seen["refusal"][0], 1008, "{seen}");
+    assert!(seen["refusal"][1].as_str().is_some_and(|words| words.contains("default, scripted")), "{seen}");
+    std::fs::remove_dir_all(&folder).expect("our own folder");
+}
+
+#[tokio::test]
+async fn frames_may_be_binary_and_slashes_doubled() {
+    let server = start(&config()).await;
+    let mut socket = Socket::open(server.http_addr, &format!("/{GEMINI}?key=any")).await;
+    socket.frame(Message::binary(setup().to_string().into_bytes())).await;
+    assert!(socket.next().await["setupComplete"]["sessionId"].is_string());
+    socket.frame(Message::binary(typed("hello").to_string().into_bytes())).await;
+    assert_eq!(socket.turn().await, "You said: hello");
+}
+
+#[tokio::test]
+async fn what_is_wrong_closes_its_own_socket() {
+    let server = start(&config()).await;
+    let mut other = Socket::begin(server.http_addr, GEMINI).await;
+    let long = "x".repeat((1 << 20) + 1);
+    let first = [
+        ("not JSON", "{\"setup\"".to_owned(), 1007, "not JSON"),
+        ("an array", "[]".to_owned(), 1007, "does not fit"),
+        ("before the setup", typed("hi").to_string(), 1008, "setup"),
+        ("unknown fields only", json!({"hello": 1}).to_string(), 1008, "setup"),
+        ("no number", json!({"setup": {"generationConfig": {"topK": "many"}}}).to_string(), 1007, "does not fit"),
+        (
+            "unknown enum",
+            json!({"setup": {"generationConfig": {"responseModalities": ["SMELL"]}}}).to_string(),
+            1007,
+            "setup.generation_config.response_modalities",
+        ),
+        ("unknown model", json!({"setup": {"model": "models/none"}}).to_string(), 1008, "default, scripted"),
+        (
+            "long instruction",
+            json!({"setup": {"systemInstruction": {"parts": [{"text": long}]}}}).to_string(),
+            1007,
+            "system_instruction",
+        ),
+    ];
+    for (name, frame, code, words) in first {
+        let mut socket = Socket::open(server.http_addr, GEMINI).await;
+        socket.frame(Message::text(frame)).await;
+        let end = socket.end().await;
+        assert!(end.0 == code && end.1.contains(words), "{name}: {end:?}");
+    }
+    let audio = |data: &str| json!({"realtimeInput": {"audio": {"data": data, "mimeType": "audio/pcm"}}}).to_string();
+    let later = [
+        ("second setup", Message::text(setup().to_string()), 1008, "set up already"),
+        ("broken base64", Message::text(audio("A*==")), 1007, "base64"),
+        ("two alphabets", Message::text(audio("+_+_")), 1007, "base64"),
+        ("role", Message::text(r#"{"clientContent":{"turns":[{"role":"robot"}]}}"#), 1007, "role"),
+        ("binary nonsense", Message::binary(vec![0xff; 100]), 1007, "not JSON"),
+        ("a large frame", Message::text("x".repeat(10 << 20)), 1009, "larger than"),
+    ];
+    for (name, frame, code, words) in later {
+        let mut socket = Socket::begin(server.http_addr, GEMINI).await;
+        socket.frame(frame).await;
+        let end = socket.end().await;
+        assert!(end.0 == code && end.1.contains(words), "{name}: {end:?}");
+    }
+    other.send(typed("still there")).await;
+    assert_eq!(other.turn().await, "You said: still there");
+}
+
+#[tokio::test]
+async fn our_own_clients_are_warned() {
+    let server = start(&config()).await;
+    let mut socket = Socket::begin(server.http_addr, OURS).await;
+    socket.send(json!({"clientContent": {"turns": [{"role": "robot"}], "turnComplete": true}})).await;
+    let warning = socket.next().await;
+    assert_eq!(warning["warning"]["field"], "client_content.turns[0].role", "{warning}");
+    socket.send(json!({"ping": {"payload": "aGk="}})).await;
+    assert_eq!(socket.next().await["pong"]["payload"], "aGk=");
+}
+
+#[tokio::test]
+async fn requests_are_refused_before_the_upgrade() {
+    let server = start(&Config { max_conversations: 1, ..config() }).await;
+    let refused = async |path: &str, origin: Option<&str>| {
+        let mut request = format!("ws://{}{path}", server.http_addr).into_client_request().expect("a request");
+        if let Some(origin) = origin {
+            request.headers_mut().insert("origin", origin.parse().expect("a value"));
+        }
+        match connect_async(request).await {
+            Err(tungstenite::Error::Http(response)) => response.status().as_u16(),
+            other => panic!("{path} from {origin:?}: {other:?}"),
+        }
+    };
+    let unknown = "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateMusic";
+    assert_eq!(refused(unknown, None).await, 404);
+    for page in ["https://example.com", "http://localhost:1", "null"] {
+        assert_eq!(refused(GEMINI, Some(page)).await, 403, "{page}");
+    }
+    let _only = Socket::begin(server.http_addr, GEMINI).await;
+    assert_eq!(refused(GEMINI, None).await, 503);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_its_place() {
+    let server = start(&Config { max_conversations: 1, ..config() }).await;
+    for _ in 0..20 {
+        let again = async {
+            loop {
+                if let Ok((socket, _)) = connect_async(format!("ws://{}{GEMINI}", server.http_addr)).await {
+                    return socket;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        drop(tokio::time::timeout(PATIENCE, again).await.expect("the place gets free"));
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_is_said() {
+    let server = start(&config()).await;
+    let mut socket = Socket::begin(server.http_addr, GEMINI).await;
+    let stopping = tokio::spawn(server.shutdown());
+    let away = socket.next().await;
+    assert!(away["goAway"].is_object(), "{away}");
+    let end = socket.end().await;
+    assert!(end.0 == 1001 && end.1.contains("shutting down"), "{end:?}");
+    let stopped = tokio::time::timeout(PATIENCE + Duration::from_secs(1), stopping).await;
+    assert!(stopped.expect("in time").expect("it stops"), "every conversation ended in time");
+}
