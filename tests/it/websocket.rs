@@ -11,6 +11,7 @@ use causerie_tests::service::{PATIENCE, config, start, utterance};
 use causerie_units::SampleRate;
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -104,7 +105,8 @@ async fn googles_sdk_is_answered_unmodified() {
     let mut file = wav::Writer::create(&question, SampleRate::new(INPUT_RATE).expect("not zero")).expect("a file");
     file.push(&utterance(800, 1_000)).expect("room");
     file.finish().expect("room");
-    let server = start(&config()).await;
+    // The engine speaks in the tone of the question, which would be taken for its echo.
+    let server = start(&Config { echo_gate: false, ..config() }).await;
     let output = tokio::process::Command::new(python)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/it/google_genai.py"))
         .arg(server.http_addr.to_string())
@@ -190,7 +192,6 @@ async fn what_is_wrong_closes_its_own_socket() {
         ("two alphabets", Message::text(audio("+_+_")), 1007, "base64"),
         ("role", Message::text(r#"{"clientContent":{"turns":[{"role":"robot"}]}}"#), 1007, "role"),
         ("binary nonsense", Message::binary(vec![0xff; 100]), 1007, "not JSON"),
-        ("a large frame", Message::text("x".repeat(10 << 20)), 1009, "larger than"),
     ];
     for (name, frame, code, words) in later {
         let mut socket = Socket::begin(server.http_addr, GEMINI).await;
@@ -198,6 +199,13 @@ async fn what_is_wrong_closes_its_own_socket() {
         let end = socket.end().await;
         assert!(end.0 == code && end.1.contains(words), "{name}: {end:?}");
     }
+    // The beginning of a text frame of 10 MiB: refused by its length, before there is more of it.
+    let mut socket = Socket::begin(server.http_addr, GEMINI).await;
+    let MaybeTlsStream::Plain(stream) = socket.0.get_mut() else { panic!("there is no TLS") };
+    let head = [&[0x81, 0x80 | 127], &(10_u64 << 20).to_be_bytes()[..], &[0; 4]].concat();
+    stream.write_all(&head).await.expect("it listens");
+    let end = socket.end().await;
+    assert!(end.0 == 1009 && end.1.contains("larger than"), "a large frame: {end:?}");
     other.send(typed("still there")).await;
     assert_eq!(other.turn().await, "You said: still there");
 }
@@ -232,7 +240,7 @@ async fn requests_are_refused_before_the_upgrade() {
         assert_eq!(refused(GEMINI, Some(page)).await, 403, "{page}");
     }
     let _only = Socket::begin(server.http_addr, GEMINI).await;
-    assert_eq!(refused(GEMINI, None).await, 503);
+    assert_eq!(refused(GEMINI, None).await, 429);
 }
 
 #[tokio::test]

@@ -11,8 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Path, Request, State};
-use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{RequestExt as _, Router};
@@ -20,7 +19,9 @@ use causerie_proto::v1;
 use causerie_session::{Problem, ProblemCode};
 use serde_json::json;
 
+use crate::access::presented_key;
 use crate::live::{Dialect, MAX_MESSAGE_BYTES, Shared};
+use crate::status::code_name;
 
 /// Largest frame that is read: the largest message, in base64 and with room for what is around it.
 const MAX_FRAME_BYTES: usize = MAX_MESSAGE_BYTES / 3 * 4 + (64 << 10);
@@ -80,55 +81,54 @@ async fn ours(State(later): State<Later>, request: Request) -> Response {
 }
 
 async fn upgrade(later: &Later, request: Request, wire: impl Wire) -> Response {
-    let (parts, body) = request.into_parts();
-    if let Err(response) = authenticate(&parts) {
-        return response;
+    if !comes_from_here(request.headers()) {
+        return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", "pages of other servers may not connect");
     }
     let Some(shared) = later.get() else {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the engine is being loaded");
     };
-    let upgrade = match Request::from_parts(parts, body).extract::<WebSocketUpgrade, _>().await {
+    let waiting = match shared.admission.knock(presented_key(request.headers(), request.uri().query())) {
+        Ok(waiting) => waiting,
+        Err(problem) => return refuse(&problem),
+    };
+    let upgrade = match request.extract::<WebSocketUpgrade, _>().await {
         Ok(upgrade) => upgrade,
         Err(not_a_websocket) => return not_a_websocket.into_response(),
-    };
-    let place = match shared.admit() {
-        Ok(place) => place,
-        Err(problem) => return refuse(&problem),
     };
     let shared = shared.clone();
     upgrade
         .max_message_size(MAX_FRAME_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)
-        .on_upgrade(move |socket| socket::hold(socket, shared, wire, place))
+        .on_upgrade(move |socket| socket::hold(socket, shared, wire, waiting))
 }
 
-/// Whether a request may hold a conversation. A page in a browser may only if it came from this server: any page could
-/// reach a server on the loopback address otherwise.
-fn authenticate(parts: &Parts) -> Result<(), Response> {
-    let Some(origin) = parts.headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or_default();
-    let authority = origin.split_once("://").map(|(_, authority)| authority);
-    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if authority.is_some() && authority == host {
-        return Ok(());
-    }
-    Err(refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", "pages of other servers may not connect"))
+/// Whether a request may hold a conversation by where it comes from. A page in a browser may only if it came from this
+/// server: any page could reach a server on the loopback address otherwise.
+fn comes_from_here(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let authority = origin.to_str().unwrap_or_default().split_once("://").map(|(_, authority)| authority);
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    authority.is_some() && authority == host
 }
 
 fn refuse(problem: &Problem) -> Response {
     let status = match problem.code {
-        ProblemCode::ResourceExhausted | ProblemCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ProblemCode::Unauthenticated => StatusCode::UNAUTHORIZED,
+        ProblemCode::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        ProblemCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let mut response = refusal(status, crate::status::code_name(problem.code), &problem.message);
-    if problem.retryable {
-        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+    let mut response = refusal(status, code_name(problem.code), &problem.message);
+    if let Some(after) = problem.retry_after {
+        // Whole seconds, and never early.
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }
-
-/// When to try again while there is no place: nobody knows when one gets free.
-const RETRY_AFTER_SECONDS: u16 = 5;
 
 fn refusal(status: StatusCode, name: &str, message: &str) -> Response {
     let body = json!({"error": {"code": status.as_u16(), "status": name, "message": message}});

@@ -10,12 +10,13 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::Bytes;
 use causerie_session::{Problem, ProblemCode};
 use futures::StreamExt as _;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tungstenite::Error as Broke;
 
 use super::{MAX_FRAME_BYTES, Out, Wire};
+use crate::admission::Waiting;
 use crate::live::{Broken, Replies, Shared};
 
 /// How often a sign of life is asked for. Proxies close a connection that is quiet for a minute.
@@ -38,10 +39,10 @@ enum End {
 }
 
 /// Holds a conversation to its end. The place is free again when the socket is closed.
-pub(super) async fn hold(mut socket: WebSocket, shared: Arc<Shared>, mut wire: impl Wire, place: OwnedSemaphorePermit) {
+pub(super) async fn hold(mut socket: WebSocket, shared: Arc<Shared>, mut wire: impl Wire, waiting: Waiting) {
     let (to_conversation, messages) = mpsc::channel(1);
     // Holds the place until the close frame is out, so that a shutdown waits for it.
-    let mut replies = Replies::start(shared, wire.dialect(), ReceiverStream::new(messages).boxed(), place);
+    let mut replies = Replies::start(shared, wire.dialect(), ReceiverStream::new(messages).boxed(), waiting);
     let end = carry(&mut socket, &mut wire, &mut replies, &to_conversation).await;
     let End::Close(frame) = end else { return };
     let close = async {
@@ -60,8 +61,10 @@ async fn carry(
     to_conversation: &mpsc::Sender<Result<causerie_proto::v1::ClientMessage, Broken>>,
 ) -> End {
     let mut out = Out::default();
-    // What cannot be read, on its way to the conversation, which ends by it and tells the client.
+    // What cannot be read, on its way to the conversation, which ends by it and tells the client. Nothing is read
+    // after it.
     let mut broken = None;
+    let mut reading = true;
     let mut heard = Instant::now();
     let mut ping = interval(PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -88,7 +91,7 @@ async fn carry(
                 }
                 heard = Instant::now();
             }
-            frame = socket.recv(), if out.messages.is_empty() && broken.is_none() => {
+            frame = socket.recv(), if reading && out.messages.is_empty() => {
                 heard = Instant::now();
                 let read = match frame {
                     Some(Ok(Message::Text(text))) => wire.receive(text.as_bytes(), &mut out),
@@ -102,6 +105,7 @@ async fn carry(
                     },
                 };
                 broken = read.err();
+                reading = broken.is_none();
             }
             reply = replies.next() => match reply {
                 Some(Ok(message)) => wire.reply(message, &mut out),
@@ -153,6 +157,7 @@ fn close_frame(problem: &Problem) -> CloseFrame {
         ProblemCode::InvalidArgument => close_code::INVALID,
         ProblemCode::FailedPrecondition
         | ProblemCode::NotFound
+        | ProblemCode::Unauthenticated
         | ProblemCode::Unimplemented
         | ProblemCode::DeadlineExceeded => close_code::POLICY,
         ProblemCode::ResourceExhausted if problem.retryable => close_code::AGAIN,
