@@ -1,4 +1,5 @@
-//! The HTTP port: the pages `/healthz`, `/readyz` and `/metrics`, and conversations over WebSocket ([`crate::ws`]).
+//! The HTTP port: `/healthz`, `/readyz` and `/metrics` for machines, [`page`] for people, and conversations over
+//! WebSocket ([`ws`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use crate::access::{Access, presented_key};
 use crate::engine_host::{EngineHandle, EngineStatus};
 use crate::metrics::{Gauges, Metrics};
+use crate::page;
 use crate::ws::{self, Later};
 
 /// An engine without a sign of life for this long is stuck: a quantum takes 20 ms, on a slow machine ten times that.
@@ -75,6 +77,7 @@ pub fn router(probes: Probes, conversations: Later) -> Router {
         .route("/metrics", get(metrics))
         .with_state(probes)
         .merge(ws::router(conversations))
+        .merge(page::router())
 }
 
 async fn ready(State(probes): State<Probes>) -> Response {

@@ -21,6 +21,7 @@ pub mod live;
 pub mod media;
 pub mod metrics;
 pub mod models;
+mod page;
 mod recent;
 mod room;
 pub mod serve;

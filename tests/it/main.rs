@@ -6,6 +6,7 @@ mod bad_input;
 mod conversations;
 mod lifecycle;
 mod omni;
+mod page;
 mod real_models;
 mod real_tools;
 mod websocket;

@@ -1,0 +1,87 @@
+//! The page to talk to the server, in a headless Chromium.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use causerie_codec::wav;
+use causerie_model_api::INPUT_RATE;
+use causerie_tests::real::{Person, available, silence, skip};
+use causerie_tests::scripted::tone;
+use causerie_tests::service::{config, start};
+use causerie_units::SampleRate;
+use serde_json::Value;
+
+/// A folder for one test's recording and pictures. It stays: pictures are there to be looked at.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../out/page").join(name);
+    std::fs::create_dir_all(&folder).expect("a folder of our own");
+    folder
+}
+
+/// What the browser saw, or nothing where there is no browser.
+async fn browse(what: &str, server: SocketAddr, recording: &[f32]) -> Option<Value> {
+    let Some(python) = std::env::var_os("CAUSERIE_PYTHON") else {
+        skip("CAUSERIE_PYTHON names no interpreter with playwright");
+        return None;
+    };
+    let folder = folder(what);
+    let question = folder.join("question.wav");
+    let mut file = wav::Writer::create(&question, SampleRate::new(INPUT_RATE).expect("not zero")).expect("a file");
+    file.push(recording).expect("room");
+    file.finish().expect("room");
+    let output = tokio::process::Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/it/page.py"))
+        .arg(what)
+        .arg(server.to_string())
+        .args([&question, &folder])
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("Python runs");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    println!("{printed}");
+    let seen: Value = serde_json::from_str(printed.trim()).expect("one JSON object");
+    assert_eq!(seen["complaints"], Value::Array(Vec::new()), "the browser complains of nothing");
+    assert!(seen["overflow"].as_i64() <= Some(0), "a narrow window needs no sideways scrolling: {}", seen["overflow"]);
+    Some(seen)
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().expect("a list").iter().map(|text| text.as_str().expect("a text")).collect()
+}
+
+#[tokio::test]
+async fn a_question_spoken_to_the_page_is_answered_aloud() {
+    if !available() {
+        return;
+    }
+    let server = causerie_tests::real::start().await;
+    let question = Person::new().ask("What is the capital of France?");
+    let recording = [silence(1_000), question, silence(2_000)].concat();
+    let Some(seen) = browse("spoken", server.http_addr, &recording).await else { return };
+    assert!(texts(&seen["user"]).join(" ").to_lowercase().contains("capital of france"), "{seen}");
+    assert!(texts(&seen["model"]).join(" ").contains("Paris"), "{seen}");
+    let loud = seen["played"].as_array().expect("levels").iter().filter(|level| level.as_f64() > Some(0.05)).count();
+    assert!(loud >= 10, "half a second of speech at least: {loud} of 50 ms");
+    let rows = seen["rows"].as_array().expect("bars");
+    assert!(rows.iter().any(|row| row[0] == "heard") && rows.len() >= 5, "{rows:?}");
+    for row in rows {
+        let (left, width) = (row[1].as_f64().expect("a number"), row[2].as_f64().expect("a number"));
+        assert!(left >= 0.0 && width >= 0.0 && left + width < 100.01, "a bar leaves its track: {row}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_can_be_used_by_keyboard_and_without_a_microphone() {
+    let server = start(&config()).await;
+    let Some(seen) = browse("typed", server.http_addr, &tone(INPUT_RATE, 0, INPUT_RATE as usize)).await else { return };
+    assert!(seen["refused"].as_str().expect("a notice").contains("not allowed"), "{seen}");
+    assert_eq!(texts(&seen["user"]), ["<b>not bold</b>"]);
+    assert_eq!(texts(&seen["model"]), ["You said: <b>not bold</b>"]);
+    assert_eq!(seen["markup"], 0);
+    assert_eq!(seen["hushed"][0], "interrupted");
+    assert!(seen["hushed"][1].as_u64() < Some(100), "{seen}");
+    assert_eq!(seen["written"], "You said: written");
+    assert_eq!(seen["kept"], "TEXT");
+}
