@@ -259,9 +259,14 @@ impl Gpu {
         Ok(self.fetch(slice)?.into_iter().map(bf16::to_f32).collect())
     }
 
+    /// As [`Gpu::widened`], of an operand that may be absent.
+    pub(crate) fn widened_if(&self, slice: Option<Slice<'_, bf16>>) -> Result<Option<Vec<f32>>, DeviceError> {
+        slice.map(|slice| self.widened(slice)).transpose()
+    }
+
     /// What an op is about to overwrite, for [`Gpu::verify`]; nothing where nobody compares.
     pub(crate) fn before(&self, slice: Option<Slice<'_, bf16>>) -> Result<Option<Vec<f32>>, DeviceError> {
-        slice.filter(|_| self.inner.findings.is_some()).map(|slice| self.widened(slice)).transpose()
+        self.widened_if(slice.filter(|_| self.inner.findings.is_some()))
     }
 
     /// Compares an op's result with its reference, where that is asked for. `compare` reads inputs and results.

@@ -93,7 +93,7 @@ pub fn embedding_sum<'a>(
     gpu.verify("embedding", |checks| {
         let (ids, table, offsets, sizes) =
             (gpu.fetch(ids)?, gpu.widened(rows)?, gpu.fetch(tables.offsets)?, gpu.fetch(tables.sizes)?);
-        let addend = addend.map(|addend| gpu.widened(addend)).transpose()?;
+        let addend = gpu.widened_if(addend)?;
         let tolerance = Tolerance::bf16().summing(count + 1, greatest(&table));
         let expected = reference::embedding_sum(&ids, &table, (&offsets, &sizes), h, scale, addend.as_deref());
         checks.close("y", &gpu.fetch(y.as_slice())?, &expected, tolerance);

@@ -129,8 +129,8 @@ pub fn combine<'a>(
     unsafe { gpu.launch(&launch)? };
     gpu.verify("experts", |checks| {
         let (x, places, weights) = (gpu.widened(x)?, gpu.fetch(permutation.places())?, gpu.fetch(weights)?);
-        let wide = |slice: Option<Slice<'_, bf16>>| slice.map(|slice| gpu.widened(slice)).transpose();
-        let (shared, gates, residual) = (wide(shared)?, wide(gates)?, wide(addends.residual)?);
+        let (shared, gates) = (gpu.widened_if(shared)?, gpu.widened_if(gates)?);
+        let residual = gpu.widened_if(addends.residual)?;
         let gates: Option<Vec<f32>> = gates.map(|gates| gates.into_iter().step_by(gate_stride).collect());
         let addends =
             reference::Addends { shared: shared.as_deref().zip(gates.as_deref()), residual: residual.as_deref() };

@@ -82,8 +82,7 @@ impl<'a> Epilogue<'a> {
         n: usize,
         tolerance: Tolerance,
     ) -> Result<Tolerance, DeviceError> {
-        let wide = |slice: Option<Slice<'_, bf16>>| slice.map(|slice| gpu.widened(slice)).transpose();
-        let (bias, residual) = (wide(self.bias)?, wide(self.residual)?);
+        let (bias, residual) = (gpu.widened_if(self.bias)?, gpu.widened_if(self.residual)?);
         reference::end(sums, bias.as_deref(), self.activation, residual.as_deref(), n);
         let added = greatest(bias.as_deref().unwrap_or(&[])).max(greatest(residual.as_deref().unwrap_or(&[])));
         Ok(tolerance.summing(4, added))
@@ -105,10 +104,7 @@ pub fn linear<'a>(
     k: usize,
     y: &mut SliceMut<'a, bf16>,
 ) -> Result<(), DeviceError> {
-    product(gpu, Kind::Plain, x, weights, epilogue, None, k, y)?;
-    gpu.verify("gemm", |checks| {
-        verify(gpu, Kind::Plain, x, weights, epilogue, None, k, &gpu.fetch(y.as_slice())?, checks)
-    })
+    Product { kind: Kind::Plain, x, weights, epilogue, groups: None, k }.run(gpu, y)
 }
 
 /// `y = x Wᵀ` with results in f32.
@@ -125,9 +121,7 @@ pub fn logits<'a>(
     k: usize,
     y: &mut SliceMut<'a, f32>,
 ) -> Result<(), DeviceError> {
-    let none = Epilogue::default();
-    product(gpu, Kind::Logits, x, weights, none, None, k, y)?;
-    gpu.verify("gemm", |checks| verify(gpu, Kind::Logits, x, weights, none, None, k, &gpu.fetch(y.as_slice())?, checks))
+    Product { kind: Kind::Logits, x, weights, epilogue: Epilogue::default(), groups: None, k }.run(gpu, y)
 }
 
 /// `y = silu(x Gᵀ) · (x Uᵀ)`. weights: `[2 n, k]`, G above U.
@@ -144,9 +138,7 @@ pub fn gated<'a>(
     k: usize,
     y: &mut SliceMut<'a, bf16>,
 ) -> Result<(), DeviceError> {
-    let none = Epilogue::default();
-    product(gpu, Kind::Gated, x, weights, none, None, k, y)?;
-    gpu.verify("gemm", |checks| verify(gpu, Kind::Gated, x, weights, none, None, k, &gpu.fetch(y.as_slice())?, checks))
+    Product { kind: Kind::Gated, x, weights, epilogue: Epilogue::default(), groups: None, k }.run(gpu, y)
 }
 
 /// As [`linear`], each token with its group's matrix.
@@ -164,11 +156,7 @@ pub fn grouped_linear<'a>(
     k: usize,
     y: &mut SliceMut<'a, bf16>,
 ) -> Result<(), DeviceError> {
-    let (none, groups) = (Epilogue::default(), Some(groups));
-    product(gpu, Kind::Plain, x, weights, none, groups, k, y)?;
-    gpu.verify("gemm", |checks| {
-        verify(gpu, Kind::Plain, x, weights, none, groups, k, &gpu.fetch(y.as_slice())?, checks)
-    })
+    Product { kind: Kind::Plain, x, weights, epilogue: Epilogue::default(), groups: Some(groups), k }.run(gpu, y)
 }
 
 /// As [`gated`], each token with its group's matrices.
@@ -186,109 +174,100 @@ pub fn grouped_gated<'a>(
     k: usize,
     y: &mut SliceMut<'a, bf16>,
 ) -> Result<(), DeviceError> {
-    let (none, groups) = (Epilogue::default(), Some(groups));
-    product(gpu, Kind::Gated, x, weights, none, groups, k, y)?;
-    gpu.verify("gemm", |checks| {
-        verify(gpu, Kind::Gated, x, weights, none, groups, k, &gpu.fetch(y.as_slice())?, checks)
-    })
+    Product { kind: Kind::Gated, x, weights, epilogue: Epilogue::default(), groups: Some(groups), k }.run(gpu, y)
 }
 
-#[allow(clippy::too_many_arguments)] // The operands of all the functions above.
-fn product<'a, Y: Element>(
-    gpu: &Gpu,
+/// The operands of all the functions above.
+#[derive(Clone, Copy)]
+struct Product<'a> {
     kind: Kind,
     x: Slice<'a, bf16>,
     weights: Slice<'a, bf16>,
     epilogue: Epilogue<'a>,
     groups: Option<Groups<'a>>,
     k: usize,
-    y: &mut SliceMut<'a, Y>,
-) -> Result<(), DeviceError> {
-    let matrices = groups.map_or(1, |groups| groups.offsets.len() - 1);
-    let stacked = if kind == Kind::Gated { 2 } else { 1 };
-    assert!(k > 0 && k.is_multiple_of(8), "gemm: k = {k} is not a multiple of 8");
-    assert!(matrices > 0 && weights.len().is_multiple_of(matrices * stacked * k), "gemm: {} weights", weights.len());
-    let n = weights.len() / (matrices * stacked * k);
-    assert!(n > 0 && n.is_multiple_of(2), "gemm: n = {n} is not a multiple of 2");
-    assert!(y.len().is_multiple_of(n), "gemm: {} results are not rows of {n}", y.len());
-    let tokens = y.len() / n;
-    let rows = groups.and_then(|groups| groups.rows);
-    assert!(x.len().is_multiple_of(k), "gemm: {} activations are not rows of {k}", x.len());
-    assert!(rows.map_or(x.len() / k, |rows| rows.len()) == tokens, "gemm: {} rows, {tokens} tokens", x.len() / k);
-    epilogue.check(n, tokens);
-    if tokens == 0 {
-        return Ok(());
+}
+
+impl<'a> Product<'a> {
+    /// Launches it, and compares the results where that is asked for.
+    fn run<Y: Element + Into<f32>>(self, gpu: &Gpu, y: &mut SliceMut<'a, Y>) -> Result<(), DeviceError> {
+        self.launch(gpu, y)?;
+        gpu.verify("gemm", |checks| self.compare(gpu, &gpu.fetch(y.as_slice())?, checks))
     }
-    let average = tokens.div_ceil(matrices);
-    let args = Args::new().input(x).input(weights).optional_input(epilogue.bias).optional_input(epilogue.residual);
-    let args = args.output(y).optional_input(groups.map(|groups| groups.offsets)).optional_input(rows);
-    let activation = epilogue.activation as usize;
-    let launch = if average < TILED_FROM {
-        let few = average <= 8;
-        Launch {
-            kernel: match kind {
-                Kind::Plain => ["gemm_streamed_32", "gemm_streamed_8"][usize::from(few)],
-                Kind::Logits => ["gemm_streamed_32_f32", "gemm_streamed_8_f32"][usize::from(few)],
-                Kind::Gated => ["gemm_streamed_32_swiglu", "gemm_streamed_8_swiglu"][usize::from(few)],
-            },
-            grid: [n.div_ceil(STREAMED.0) as u32, matrices as u32, 1],
-            block: [STREAMED.1, 1, 1],
-            shared_bytes: 0,
-            cooperative: false,
-            args: &args.size(activation).size(tokens).size(n).size(k),
+
+    fn launch<Y: Element>(self, gpu: &Gpu, y: &mut SliceMut<'a, Y>) -> Result<(), DeviceError> {
+        let Self { kind, x, weights, epilogue, groups, k } = self;
+        let matrices = groups.map_or(1, |groups| groups.offsets.len() - 1);
+        let stacked = if kind == Kind::Gated { 2 } else { 1 };
+        assert!(k > 0 && k.is_multiple_of(8), "gemm: k = {k} is not a multiple of 8");
+        assert!(
+            matrices > 0 && weights.len().is_multiple_of(matrices * stacked * k),
+            "gemm: {} weights",
+            weights.len()
+        );
+        let n = weights.len() / (matrices * stacked * k);
+        assert!(n > 0 && n.is_multiple_of(2), "gemm: n = {n} is not a multiple of 2");
+        assert!(y.len().is_multiple_of(n), "gemm: {} results are not rows of {n}", y.len());
+        let tokens = y.len() / n;
+        let rows = groups.and_then(|groups| groups.rows);
+        assert!(x.len().is_multiple_of(k), "gemm: {} activations are not rows of {k}", x.len());
+        assert!(rows.map_or(x.len() / k, |rows| rows.len()) == tokens, "gemm: {} rows, {tokens} tokens", x.len() / k);
+        epilogue.check(n, tokens);
+        if tokens == 0 {
+            return Ok(());
         }
-    } else {
-        // Tiles of a group are counted up, so each group may need one more than its share.
-        let tiles = if groups.is_some() { tokens / TILED.0 + matrices } else { tokens.div_ceil(TILED.0) };
-        Launch {
-            kernel: match kind {
+        let average = tokens.div_ceil(matrices);
+        let args = Args::new().input(x).input(weights).optional_input(epilogue.bias).optional_input(epilogue.residual);
+        let args = args.output(y).optional_input(groups.map(|groups| groups.offsets)).optional_input(rows);
+        let tiled = average >= TILED_FROM;
+        let args = if tiled { args.size(matrices) } else { args };
+        let args = args.size(epilogue.activation as usize).size(tokens).size(n).size(k);
+        let launch = if tiled {
+            let kernel = match kind {
                 Kind::Plain => "gemm_tiled",
                 Kind::Logits => "gemm_tiled_f32",
                 Kind::Gated => "gemm_tiled_swiglu",
-            },
-            grid: [n.div_ceil(TILED.0) as u32, tiles as u32, 1],
-            block: [TILED.1, 1, 1],
-            shared_bytes: tiled_shared_bytes(stacked),
-            cooperative: false,
-            args: &args.size(matrices).size(activation).size(tokens).size(n).size(k),
-        }
-    };
-    // SAFETY: the arguments are the kernel's. It reads `matrices` matrices and rows of x, and writes `tokens` rows of y; that
-    // offsets and rows stay inside is the promise of `experts`, which makes them.
-    unsafe { gpu.launch(&launch) }
-}
+            };
+            // Tiles of a group are counted up, so each group may need one more than its share.
+            let tiles = if groups.is_some() { tokens / TILED.0 + matrices } else { tokens.div_ceil(TILED.0) };
+            let blocks = [n.div_ceil(TILED.0), tiles, 1];
+            Launch { shared_bytes: tiled_shared_bytes(stacked), ..Launch::new(kernel, blocks, TILED.1, &args) }
+        } else {
+            let few = usize::from(average <= 8);
+            let kernel = match kind {
+                Kind::Plain => ["gemm_streamed_32", "gemm_streamed_8"][few],
+                Kind::Logits => ["gemm_streamed_32_f32", "gemm_streamed_8_f32"][few],
+                Kind::Gated => ["gemm_streamed_32_swiglu", "gemm_streamed_8_swiglu"][few],
+            };
+            Launch::new(kernel, [n.div_ceil(STREAMED.0), matrices, 1], STREAMED.1, &args)
+        };
+        // SAFETY: the arguments are the kernel's. It reads `matrices` matrices and rows of x, and writes `tokens` rows of y;
+        // that offsets and rows stay inside is the promise of `experts`, which makes them.
+        unsafe { gpu.launch(&launch) }
+    }
 
-/// Compares the results with the reference's on the same inputs.
-#[allow(clippy::too_many_arguments)] // As above.
-fn verify<Y: Copy + Into<f32>>(
-    gpu: &Gpu,
-    kind: Kind,
-    x: Slice<'_, bf16>,
-    weights: Slice<'_, bf16>,
-    epilogue: Epilogue<'_>,
-    groups: Option<Groups<'_>>,
-    k: usize,
-    y: &[Y],
-    checks: &mut Checks,
-) -> Result<(), DeviceError> {
-    let sizes = |slice: Slice<'_, i32>| Ok(gpu.fetch(slice)?.into_iter().map(|v| v as usize).collect::<Vec<_>>());
-    let tokens = groups.and_then(|groups| groups.rows).map_or(x.len() / k, |rows| rows.len());
-    let offsets = groups.map_or(Ok(vec![0, tokens]), |groups| sizes(groups.offsets))?;
-    let rows = groups.and_then(|groups| groups.rows).map_or(Ok((0..tokens).collect()), sizes)?;
-    let (x, weights) = (gpu.widened(x)?, gpu.widened(weights)?);
-    let n = weights.len() / ((offsets.len() - 1) * k);
-    let mut expected = reference::gemm(&x, &weights, reference::Groups { offsets: &offsets, rows: &rows }, n, k);
-    let term = greatest(&x) * greatest(&weights);
-    let tolerance = match kind {
-        Kind::Plain => epilogue.expected(gpu, &mut expected, n, Tolerance::bf16().summing(k, term))?,
-        Kind::Logits => Tolerance::f32().summing(k, term),
-        Kind::Gated => {
-            // An error of one factor is multiplied by the other.
-            let factor = greatest(&expected).max(1.0);
-            expected = reference::gated(&expected, n / 2);
-            Tolerance::bf16().summing(k, 2.0 * term * factor)
-        }
-    };
-    checks.close("y", y, &expected, tolerance);
-    Ok(())
+    /// Compares the results with the reference's on the same inputs.
+    fn compare<Y: Copy + Into<f32>>(self, gpu: &Gpu, y: &[Y], checks: &mut Checks) -> Result<(), DeviceError> {
+        let Self { kind, x, weights, epilogue, groups, k } = self;
+        let sizes = |slice: Slice<'_, i32>| Ok(gpu.fetch(slice)?.into_iter().map(|v| v as usize).collect::<Vec<_>>());
+        let tokens = groups.and_then(|groups| groups.rows).map_or(x.len() / k, |rows| rows.len());
+        let offsets = groups.map_or(Ok(vec![0, tokens]), |groups| sizes(groups.offsets))?;
+        let rows = groups.and_then(|groups| groups.rows).map_or(Ok((0..tokens).collect()), sizes)?;
+        let (x, weights) = (gpu.widened(x)?, gpu.widened(weights)?);
+        let n = weights.len() / ((offsets.len() - 1) * k);
+        let mut expected = reference::gemm(&x, &weights, reference::Groups { offsets: &offsets, rows: &rows }, n, k);
+        let term = greatest(&x) * greatest(&weights);
+        let tolerance = match kind {
+            Kind::Plain => epilogue.expected(gpu, &mut expected, n, Tolerance::bf16().summing(k, term))?,
+            Kind::Logits => Tolerance::f32().summing(k, term),
+            Kind::Gated => {
+                // An error of one factor is multiplied by the other.
+                let factor = greatest(&expected).max(1.0);
+                expected = reference::gated(&expected, n / 2);
+                Tolerance::bf16().summing(k, 2.0 * term * factor)
+            }
+        };
+        checks.close("y", y, &expected, tolerance);
+        Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::reference;
-use crate::cuda::check::Tolerance;
+use crate::cuda::check::{Tolerance, greatest};
 use crate::cuda::{Args, Buffer, DeviceError, Gpu, Launch, Slice, SliceMut};
 use crate::ops::rope::{Pairing, Rope};
 
@@ -171,7 +171,7 @@ pub fn norm_rope_append<'a>(
             }
         }
         // A normalised value may be off by one unit, and so may the other one of its pair.
-        let most = crate::cuda::check::greatest(&expected).max(crate::cuda::check::greatest(&cached));
+        let most = greatest(&expected).max(greatest(&cached));
         let tolerance = Tolerance::bf16().plus(most / 64.0);
         let tolerance = if norms.is_some() { tolerance } else { Tolerance::bf16().summing(4, most) };
         checks.close("q", &gpu.fetch(q.as_slice())?, &expected, tolerance);

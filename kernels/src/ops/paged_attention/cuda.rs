@@ -154,7 +154,8 @@ fn attend<'a>(
     let Shape { heads, kv_heads, head_dim, scale, visible } = *shape;
     assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "{shape:?}");
     assert!(head_dim.is_multiple_of(8) && (8..=MAX_HEAD_DIM).contains(&head_dim), "{shape:?}");
-    assert!(visible != Visible::Recent { window: 0, sinks: 0 }, "{shape:?} sees nothing");
+    // Of no keys but the sinks, a query would not see its own.
+    assert!(!matches!(visible, Visible::Recent { window: 0, .. }), "{shape:?}: a window of its own key at least");
     assert!(out.len() == batch.rows * heads * head_dim, "{} values for {} rows of {shape:?}", out.len(), batch.rows);
     let longest = |of: fn(&(Vec<u32>, usize, usize)) -> usize| batch.known.iter().map(of).max().unwrap_or(0);
     let (most_keys, most_queries) = (longest(|s| s.1), longest(|s| s.2));
@@ -178,8 +179,6 @@ fn attend<'a>(
         Visible::All => (0, 0),
         Visible::Recent { window, sinks } => (window, sinks),
     };
-    // A window of no keys is one of sinks alone: what a query would see of it are the keys of the sinks.
-    assert!(window > 0 || sinks == 0, "{shape:?}: a window of its own key at least");
     let args = Args::new().input(q).input(keys.k).input(keys.v).optional_input(batch.pages.as_ref().map(Buffer::all));
     let args = args.input(batch.sequences.all()).output(out).output(shares);
     let args = args.size(q_stride).size(BLOCK * keys.row_stride).size(keys.row_stride).size(head_dim);
