@@ -10,15 +10,11 @@ pub const RETRY_AFTER: &str = "retry-after";
 
 /// The status that ends a stream because of a problem.
 pub fn status(problem: &Problem) -> Status {
-    let message = match problem.field.as_str() {
-        "" => problem.message.clone(),
-        field => format!("{field}: {}", problem.message),
-    };
-    let Some(after) = problem.retry_after else { return Status::new(code(problem.code), message) };
-    let details = ErrorDetails::with_retry_info(Some(after));
+    let message = problem.to_string();
+    let Some(seconds) = problem.retry_after_seconds() else { return Status::new(code(problem.code), message) };
+    let details = ErrorDetails::with_retry_info(problem.retry_after);
     let mut metadata = MetadataMap::new();
-    // Whole seconds, and never early.
-    metadata.insert(RETRY_AFTER, MetadataValue::from(after.as_secs() + u64::from(after.subsec_nanos() > 0)));
+    metadata.insert(RETRY_AFTER, MetadataValue::from(seconds));
     Status::with_error_details_and_metadata(code(problem.code), message, details, metadata)
 }
 

@@ -4,6 +4,7 @@
 //! as `Request::Audio`, runs the voice-activity detector, and encodes [`ServerEvent::Audio`]. The session decides
 //! everything else.
 
+use std::fmt;
 use std::time::Duration;
 
 use causerie_model_api::{
@@ -361,6 +362,21 @@ impl Problem {
     #[must_use]
     pub fn retry_after(self, after: Duration) -> Self {
         Self { retryable: true, retry_after: Some(after), ..self }
+    }
+
+    /// The same time for protocols that know whole seconds: never early.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|after| after.as_secs() + u64::from(after.subsec_nanos() > 0))
+    }
+}
+
+/// As one line: the field, if there is one, and the message.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)
     }
 }
 

@@ -119,9 +119,7 @@ fn refuse(problem: &Problem) -> Response {
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let mut response = refusal(status, code_name(problem.code), &problem.message);
-    if let Some(after) = problem.retry_after {
-        // Whole seconds, and never early.
-        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    if let Some(seconds) = problem.retry_after_seconds() {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     if status == StatusCode::UNAUTHORIZED {

@@ -69,10 +69,8 @@ async fn carry(
     let mut ping = interval(PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        for frame in out.frames.drain(..) {
-            if !send(socket, Message::Text(frame.into())).await {
-                return End::Gone;
-            }
+        if !flush(socket, &mut out).await {
+            return End::Gone;
         }
         tokio::select! {
             permit = to_conversation.reserve(), if !out.messages.is_empty() || broken.is_some() => {
@@ -111,10 +109,8 @@ async fn carry(
                 Some(Ok(message)) => wire.reply(message, &mut out),
                 Some(Err(problem)) => {
                     wire.problem(&problem, &mut out);
-                    for frame in out.frames.drain(..) {
-                        if !send(socket, Message::Text(frame.into())).await {
-                            return End::Gone;
-                        }
+                    if !flush(socket, &mut out).await {
+                        return End::Gone;
                     }
                     return End::Close(close_frame(&problem));
                 }
@@ -130,6 +126,16 @@ async fn carry(
             }
         }
     }
+}
+
+/// Whether the client took what was written for it.
+async fn flush(socket: &mut WebSocket, out: &mut Out) -> bool {
+    for frame in out.frames.drain(..) {
+        if !send(socket, Message::Text(frame.into())).await {
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether the client took the frame.
@@ -165,10 +171,7 @@ fn close_frame(problem: &Problem) -> CloseFrame {
         ProblemCode::Unavailable => close_code::AWAY,
         ProblemCode::Internal => close_code::ERROR,
     };
-    let mut reason = match problem.field.as_str() {
-        "" => problem.message.clone(),
-        field => format!("{field}: {}", problem.message),
-    };
+    let mut reason = problem.to_string();
     reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
     CloseFrame { code, reason: reason.into() }
 }
