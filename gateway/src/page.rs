@@ -23,25 +23,28 @@ const STYLE: &str = "text/css; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
 macro_rules! file {
-    ($path:literal, $name:literal, $kind:expr) => {
+    ($name:literal, $kind:expr) => {
+        file!(concat!("/", $name) => $name, $kind)
+    };
+    ($path:expr => $name:literal, $kind:expr) => {
         File { path: $path, kind: $kind, bytes: include_bytes!(concat!("../page/", $name)) }
     };
 }
 
 /// Every file, by its path.
 const FILES: [File; 12] = [
-    file!("/", "index.html", HTML),
-    file!("/style.css", "style.css", STYLE),
-    file!("/icon.svg", "icon.svg", IMAGE),
-    file!("/main.js", "main.js", SCRIPT),
-    file!("/live.js", "live.js", SCRIPT),
-    file!("/sound.js", "sound.js", SCRIPT),
-    file!("/capture.js", "capture.js", SCRIPT),
-    file!("/playback.js", "playback.js", SCRIPT),
-    file!("/camera.js", "camera.js", SCRIPT),
-    file!("/settings.js", "settings.js", SCRIPT),
-    file!("/transcript.js", "transcript.js", SCRIPT),
-    file!("/waterfall.js", "waterfall.js", SCRIPT),
+    file!("/" => "index.html", HTML),
+    file!("style.css", STYLE),
+    file!("icon.svg", IMAGE),
+    file!("main.js", SCRIPT),
+    file!("live.js", SCRIPT),
+    file!("sound.js", SCRIPT),
+    file!("capture.js", SCRIPT),
+    file!("playback.js", SCRIPT),
+    file!("camera.js", SCRIPT),
+    file!("settings.js", SCRIPT),
+    file!("transcript.js", SCRIPT),
+    file!("waterfall.js", SCRIPT),
 ];
 
 struct File {
