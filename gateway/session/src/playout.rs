@@ -1,8 +1,9 @@
 //! One turn's speech on its way out: what may leave when, and what the listener has heard of it.
 //!
 //! Sample s is meant to be heard at `anchor + s / rate`, and leaves when its whole piece is within a `lead` of that: what
-//! was sent never reaches further. Speech that comes too late for that (the listener has heard everything) moves the anchor and is counted as run dry. While
-//! held, nothing leaves, and the anchor moves when the hold has lasted longer than what was already sent.
+//! was sent never reaches further. Speech that comes too late for that (the listener has heard everything) moves the
+//! anchor and is counted as run dry. While held, nothing leaves, and the anchor moves when the hold has lasted longer
+//! than what was already sent.
 //!
 //! What was heard is what the client reports, carried on by the clock for a moment, or else what the clock says; never
 //! more than was sent.
