@@ -137,6 +137,17 @@ pub enum Origin {
     Utterance(InputSamples),
 }
 
+impl Origin {
+    /// Whether this is the other entry, or one of its kind after it.
+    pub fn reaches(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Given(index), Self::Given(first)) => index >= first,
+            (Self::Utterance(from), Self::Utterance(first)) => from >= first,
+            _ => false,
+        }
+    }
+}
+
 impl Request {
     /// The conversation that it is about.
     pub fn session(&self) -> SessionId {
@@ -264,6 +275,14 @@ pub enum Event {
         /// Whether the session may try again.
         resumable: bool,
     },
+}
+
+impl Event {
+    /// [`Event::Prompt`], from lengths as engines have them.
+    pub fn prompt(turn: Option<TurnId>, tokens: usize, limit: usize) -> Self {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self::Prompt { turn, tokens: count(tokens), limit: count(limit) }
+    }
 }
 
 /// A function call.

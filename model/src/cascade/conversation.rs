@@ -236,7 +236,7 @@ impl<N: Networks> Conversation<N> {
     /// The prompt is to be prefilled while nothing is to be answered, if it fits.
     pub(super) fn open(&mut self, prompt: Vec<u32>, limit: usize) {
         self.crowded = (prompt.len() > limit).then_some((prompt.len(), limit));
-        self.out.push(prompt_made(None, prompt.len(), limit));
+        self.out.push(Event::prompt(None, prompt.len(), limit));
         self.opening = if self.crowded.is_some() { Vec::new() } else { prompt };
     }
 
@@ -516,7 +516,7 @@ impl<N: Networks> Conversation<N> {
         let prompt = networks.prompt(&self.config, self.history.before(from), user, budget > 0)?;
         if let Some(turn) = self.turns.front_mut() {
             turn.crowded = (prompt.len() > limit).then_some((prompt.len(), limit));
-            turn.emit(prompt_made(Some(turn.id), prompt.len(), limit), &mut self.out);
+            turn.emit(Event::prompt(Some(turn.id), prompt.len(), limit), &mut self.out);
             if turn.crowded.is_some() {
                 return Ok(false);
             }
@@ -627,11 +627,6 @@ impl<N: Networks> Conversation<N> {
     pub(super) fn opening_prompt(&self, networks: &N) -> Result<Vec<u32>, String> {
         networks.prompt(&self.config, self.history.items(), User::Open(""), false)
     }
-}
-
-fn prompt_made(turn: Option<TurnId>, tokens: usize, limit: usize) -> Event {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Event::Prompt { turn, tokens: count(tokens), limit: count(limit) }
 }
 
 fn grammar(config: &SessionConfig) -> Option<Arc<Grammar>> {

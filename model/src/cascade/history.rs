@@ -1,6 +1,6 @@
 //! What was said, as the language model is told of it.
 
-use causerie_model_api::{Content, Item, Origin as Named, Role, ToolCall, TurnId};
+use causerie_model_api::{Content, InputSamples, Item, Origin as Named, Role, ToolCall, TurnId};
 
 /// Items with where they came from, so that a taken-back utterance or an interrupted reply can be corrected.
 #[derive(Default)]
@@ -13,13 +13,9 @@ pub(super) struct History {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Origin {
-    Given {
-        index: u64,
-    },
+    /// The user's side.
+    Named(Named),
     Result,
-    Utterance {
-        from: u64,
-    },
     /// These bytes of the turn's text, and the calls made after them.
     Reply {
         turn: TurnId,
@@ -37,7 +33,7 @@ impl History {
     /// Items that the session gives.
     pub(super) fn append(&mut self, items: Vec<Item>) {
         for item in items {
-            self.push(item, Origin::Given { index: self.given });
+            self.push(item, Origin::Named(Named::Given(self.given)));
             self.given += 1;
         }
     }
@@ -46,7 +42,7 @@ impl History {
     /// after a pause is heard again from the beginning.
     pub(super) fn heard(&mut self, from: u64, text: &str) {
         self.forget_since(from);
-        self.push(Item::text(Role::User, text), Origin::Utterance { from });
+        self.push(Item::text(Role::User, text), Origin::Named(utterance(from)));
     }
 
     /// The history as it is before an utterance that begins at `from` is entered.
@@ -92,12 +88,7 @@ impl History {
 
     /// Forgets what came before an entry.
     pub(super) fn forget(&mut self, before: Named) {
-        let reached = |origin: &Origin| match (before, origin) {
-            (Named::Given(first), Origin::Given { index }) => *index >= first,
-            (Named::Utterance(first), Origin::Utterance { from }) => *from >= first.0,
-            _ => false,
-        };
-        let keep = self.origins.iter().position(reached).unwrap_or(0);
+        let keep = self.first(before).unwrap_or(0);
         self.items.drain(..keep);
         self.origins.drain(..keep);
     }
@@ -109,7 +100,12 @@ impl History {
 
     /// Index of the first entry that came from an utterance beginning at `from` or later.
     fn covered(&self, from: u64) -> Option<usize> {
-        self.origins.iter().position(|o| matches!(o, Origin::Utterance { from: f } if *f >= from))
+        self.first(utterance(from))
+    }
+
+    /// Index of the first entry that reaches a named one.
+    fn first(&self, named: Named) -> Option<usize> {
+        self.origins.iter().position(|origin| matches!(origin, Origin::Named(own) if own.reaches(named)))
     }
 
     fn forget_since(&mut self, from: u64) {
@@ -120,6 +116,10 @@ impl History {
     }
 }
 
+fn utterance(from: u64) -> Named {
+    Named::Utterance(InputSamples(from))
+}
+
 fn reply_content(text: &str, calls: Vec<ToolCall>) -> Vec<Content> {
     let text = Some(text.trim()).filter(|text| !text.is_empty()).map(|text| Content::Text(text.to_owned()));
     text.into_iter().chain(calls.into_iter().map(Content::ToolCall)).collect()
@@ -127,8 +127,6 @@ fn reply_content(text: &str, calls: Vec<ToolCall>) -> Vec<Content> {
 
 #[cfg(test)]
 mod tests {
-    use causerie_model_api::InputSamples;
-
     use super::*;
 
     fn texts(h: &History) -> Vec<String> {

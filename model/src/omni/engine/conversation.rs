@@ -309,11 +309,9 @@ impl Conversation {
             turn.clip.as_ref().map(|clip| Entry { role: Role::User, pieces: vec![Piece::Sound(Arc::clone(clip))] });
         let entries = self.history.entries().take(self.history.before(from)).chain(&heard);
         let prompt = Prompt::new(config, tokenizer, &self.config.system_instruction, entries);
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let tokens = prompt.rows.len();
         turn.crowded = (tokens > limit).then_some((tokens, limit));
-        let made = Event::Prompt { turn: Some(turn.id), tokens: count(tokens), limit: count(limit) };
-        turn.emit(made, &mut self.out);
+        turn.emit(Event::prompt(Some(turn.id), tokens, limit), &mut self.out);
         if turn.crowded.is_some() {
             return false;
         }

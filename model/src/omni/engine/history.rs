@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use causerie_model_api::{Content, Item, Origin as Named, Role, TurnId};
+use causerie_model_api::{Content, InputSamples, Item, Origin as Named, Role, TurnId};
 
 /// An utterance as the audio tower heard it.
 #[derive(Debug, PartialEq)]
@@ -39,9 +39,9 @@ pub(super) struct History {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Origin {
-    Given { index: u64 },
+    /// The user's side.
+    Named(Named),
     Result,
-    Utterance { from: u64 },
     Reply(TurnId),
 }
 
@@ -54,7 +54,7 @@ impl History {
     /// Items that the session gives.
     pub(super) fn append(&mut self, items: Vec<Item>) {
         for item in items {
-            self.push(item, Origin::Given { index: self.given });
+            self.push(item, Origin::Named(Named::Given(self.given)));
             self.given += 1;
         }
     }
@@ -82,13 +82,12 @@ impl History {
     pub(super) fn heard(&mut self, from: u64, clip: Arc<Clip>) {
         self.entries.truncate(self.before(from));
         let entry = Entry { role: Role::User, pieces: vec![Piece::Sound(clip)] };
-        self.entries.push((entry, Origin::Utterance { from }));
+        self.entries.push((entry, Origin::Named(utterance(from))));
     }
 
     /// How many entries there are before an utterance that begins at `from` is entered.
     pub(super) fn before(&self, from: u64) -> usize {
-        let covers = |origin: &Origin| matches!(origin, Origin::Utterance { from: f } if *f >= from);
-        self.entries.iter().position(|(_, origin)| covers(origin)).unwrap_or(self.entries.len())
+        self.first(utterance(from)).unwrap_or(self.entries.len())
     }
 
     /// The reply of a turn.
@@ -110,12 +109,16 @@ impl History {
 
     /// Forgets what came before an entry.
     pub(super) fn forget(&mut self, before: Named) {
-        let reached = |origin: &Origin| match (before, origin) {
-            (Named::Given(first), Origin::Given { index }) => *index >= first,
-            (Named::Utterance(first), Origin::Utterance { from }) => *from >= first.0,
-            _ => false,
-        };
-        let keep = self.entries.iter().position(|(_, origin)| reached(origin)).unwrap_or(0);
+        let keep = self.first(before).unwrap_or(0);
         self.entries.drain(..keep);
     }
+
+    /// Index of the first entry that reaches a named one.
+    fn first(&self, named: Named) -> Option<usize> {
+        self.entries.iter().position(|(_, origin)| matches!(origin, Origin::Named(own) if own.reaches(named)))
+    }
+}
+
+fn utterance(from: u64) -> Named {
+    Named::Utterance(InputSamples(from))
 }
