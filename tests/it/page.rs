@@ -1,14 +1,14 @@
 //! The page to talk to the server, in a headless Chromium.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use causerie_codec::wav;
 use causerie_model_api::INPUT_RATE;
-use causerie_tests::real::{Person, available, silence, skip};
+use causerie_tests::python;
+use causerie_tests::real::{Person, available, silence};
 use causerie_tests::scripted::tone;
 use causerie_tests::service::{config, start};
-use causerie_units::SampleRate;
 use serde_json::Value;
 
 /// A folder for one test's recording and pictures. It stays: pictures are there to be looked at.
@@ -20,28 +20,13 @@ fn folder(name: &str) -> PathBuf {
 
 /// What the browser saw, or nothing where there is no browser.
 async fn browse(what: &str, server: SocketAddr, recording: &[f32]) -> Option<Value> {
-    let Some(python) = std::env::var_os("CAUSERIE_PYTHON") else {
-        skip("CAUSERIE_PYTHON names no interpreter with playwright");
-        return None;
-    };
+    let python = python::interpreter("playwright")?;
     let folder = folder(what);
     let question = folder.join("question.wav");
-    let mut file = wav::Writer::create(&question, SampleRate::new(INPUT_RATE).expect("not zero")).expect("a file");
-    file.push(recording).expect("room");
-    file.finish().expect("room");
-    let output = tokio::process::Command::new(python)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/it/page.py"))
-        .arg(what)
-        .arg(server.to_string())
-        .args([&question, &folder])
-        .kill_on_drop(true)
-        .output()
-        .await
-        .expect("Python runs");
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
-    println!("{printed}");
-    let seen: Value = serde_json::from_str(printed.trim()).expect("one JSON object");
+    python::record(&question, recording);
+    let server = server.to_string();
+    let arguments = [OsStr::new(what), OsStr::new(&server), question.as_os_str(), folder.as_os_str()];
+    let seen = python::run(&python, "page.py", arguments).await;
     assert_eq!(seen["complaints"], Value::Array(Vec::new()), "the browser complains of nothing");
     assert!(seen["overflow"].as_i64() <= Some(0), "a narrow window needs no sideways scrolling: {}", seen["overflow"]);
     Some(seen)

@@ -3,13 +3,14 @@
 //! Audio is sent as fast as it is taken: endpoints are decided in media time, so nothing here waits for a clock other
 //! than the reply's own.
 
-use causerie_codec::wav;
-use causerie_model_api::{INPUT_RATE, Modality};
+use std::ffi::OsStr;
+
+use causerie_model_api::Modality;
 use causerie_proto::v1;
+use causerie_tests::python;
 use causerie_tests::real::{Draw, Person, available, samples_of, says, silence, skip, start};
 use causerie_tests::service::{Call, Turn, connect, setup};
 use causerie_tests::wer::normalise;
-use causerie_units::SampleRate;
 use tonic::transport::Channel;
 
 /// Names that are spelled as they sound, so that a wrong one is a mistake and not a spelling.
@@ -175,29 +176,15 @@ async fn recordings_of_people_are_heard_and_typed_questions_answered() {
 
 #[tokio::test]
 async fn googles_published_client_is_answered() {
-    let (true, Some(python)) = (available(), std::env::var_os("CAUSERIE_PYTHON")) else {
-        return skip("CAUSERIE_PYTHON names no interpreter with google-ai-generativelanguage");
-    };
+    let Some(python) = python::interpreter("google-ai-generativelanguage").filter(|_| available()) else { return };
     let person = Person::new();
     let folder = std::env::temp_dir().join(format!("causerie-google-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder of our own");
     let question = folder.join("question.wav");
-    let mut file = wav::Writer::create(&question, SampleRate::new(INPUT_RATE).expect("not zero")).expect("a file");
-    file.push(&person.ask("What is the capital of France?")).expect("room");
-    file.finish().expect("room");
+    python::record(&question, &person.ask("What is the capital of France?"));
     let server = start().await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/it/google_client.py");
-    let output = tokio::process::Command::new(python)
-        .arg(script)
-        .arg(server.grpc_addr.to_string())
-        .arg(&question)
-        .output()
-        .await
-        .expect("Python runs");
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
-    let seen: serde_json::Value = serde_json::from_str(printed.trim()).expect("one JSON object");
-    println!("{seen}");
+    let address = server.grpc_addr.to_string();
+    let seen = python::run(&python, "google_client.py", [OsStr::new(&address), question.as_os_str()]).await;
     for version in ["v1beta", "v1alpha"] {
         let text = seen[version]["text"].as_str().expect("a text turn").to_lowercase();
         assert!(text.contains("madrid"), "{version}: {text}");

@@ -1,14 +1,12 @@
 //! Conversations in JSON over WebSocket: published clients, and what is wrong on its own socket only.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use causerie_codec::wav;
 use causerie_gateway::config::Config;
-use causerie_model_api::INPUT_RATE;
-use causerie_tests::real::skip;
+use causerie_tests::python;
 use causerie_tests::service::{PATIENCE, config, start, utterance};
-use causerie_units::SampleRate;
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -96,26 +94,16 @@ fn typed(words: &str) -> Value {
 
 #[tokio::test]
 async fn googles_sdk_is_answered_unmodified() {
-    let Some(python) = std::env::var_os("CAUSERIE_PYTHON") else {
-        return skip("CAUSERIE_PYTHON names no interpreter with google-genai");
-    };
+    let Some(python) = python::interpreter("google-genai") else { return };
     let folder = std::env::temp_dir().join(format!("causerie-genai-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder of our own");
     let question = folder.join("question.wav");
-    let mut file = wav::Writer::create(&question, SampleRate::new(INPUT_RATE).expect("not zero")).expect("a file");
-    file.push(&utterance(800, 1_000)).expect("room");
-    file.finish().expect("room");
+    python::record(&question, &utterance(800, 1_000));
     // The engine speaks in the tone of the question, which would be taken for its echo.
     let server = start(&Config { echo_gate: false, ..config() }).await;
-    let output = tokio::process::Command::new(python)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/it/google_genai.py"))
-        .arg(server.http_addr.to_string())
-        .arg(&question)
-        .output();
-    let output = tokio::time::timeout(PATIENCE, output).await.expect("in time").expect("Python runs");
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
-    let seen: Value = serde_json::from_str(printed.trim()).expect("one JSON object");
+    let address = server.http_addr.to_string();
+    let client = python::run(&python, "google_genai.py", [OsStr::new(&address), question.as_os_str()]);
+    let seen = tokio::time::timeout(PATIENCE, client).await.expect("in time");
     for version in ["v1", "v1beta", "v1alpha", "vertex"] {
         let text = &seen[version]["text"];
         assert_eq!(text["text"], "You said: hello there", "{version}: {seen}");
