@@ -11,11 +11,15 @@ pub enum Backend {
     Avx2,
     /// x86-64 with AVX-512 F, BW and VNNI.
     Avx512,
+    /// AArch64 with NEON.
+    Neon,
+    /// AArch64 with NEON and its dot products of bytes (optional from Armv8.2, always there from Armv8.4).
+    NeonDot,
 }
 
 impl Backend {
     /// Every backend, slowest first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Neon, Self::NeonDot];
 
     /// Whether this processor has the instructions.
     pub fn available(self) -> bool {
@@ -32,8 +36,11 @@ impl Backend {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vnni")
             }
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => false,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => Self::Neon.available() && std::arch::is_aarch64_feature_detected!("dotprod"),
+            _ => false,
         }
     }
 
@@ -54,5 +61,9 @@ mod tests {
         assert!(best.available());
         let position = Backend::ALL.iter().position(|&backend| backend == best).unwrap();
         assert!(Backend::ALL[position + 1..].iter().all(|backend| !backend.available()));
+        // Whoever runs the tests on a machine of a certain kind, emulated or not, says so here.
+        if let Ok(required) = std::env::var("CAUSERIE_REQUIRE_BACKEND") {
+            assert_eq!(format!("{best:?}"), required);
+        }
     }
 }

@@ -7,17 +7,21 @@
 //! The scores of a few query rows are kept whole (two passes, not the running maximum of arXiv 2205.14135): contexts here
 //! are short, and the order of every sum then depends on the row's own number of keys alone.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 mod portable;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), expect(dead_code, reason = "no backend here"))]
+mod tile;
 
 use half::f16;
 
 use crate::Pool;
 use crate::dispatch::Backend;
+#[cfg(target_arch = "x86_64")]
+use crate::ops::linear::avx2::Avx2;
+#[cfg(target_arch = "aarch64")]
+use crate::ops::linear::neon::Neon;
 use crate::pool::Shareable;
 
 /// Query rows that one worker handles at once: their scores stay in the second-level cache up to some 8k keys.
@@ -97,14 +101,18 @@ impl Element for f16 {
 }
 
 mod private {
-    /// Closes [`super::Element`] and carries the vector load of the fast version.
+    /// Closes [`super::Element`] and tells the fast version what to load.
     pub trait Sealed {
-        /// Eight values from `at`.
-        ///
-        /// # Safety
-        /// Eight values are readable there, and the processor has AVX and F16C.
-        #[cfg(target_arch = "x86_64")]
-        unsafe fn load8(at: *const Self) -> core::arch::x86_64::__m256;
+        /// Whether it is f16; f32 otherwise.
+        const HALF: bool;
+    }
+
+    impl Sealed for f32 {
+        const HALF: bool = false;
+    }
+
+    impl Sealed for half::f16 {
+        const HALF: bool = true;
     }
 }
 
@@ -159,11 +167,36 @@ fn attention_on<T: Element>(
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: `Backend::best` and the tests name only backends that the processor has; lengths were checked
                 // above, and tiles of rows and heads do not overlap in `out`.
-                Backend::Avx2 | Backend::Avx512 if head_dim.is_multiple_of(8) => unsafe { avx2::part(&whole, part) },
+                Backend::Avx2 | Backend::Avx512 if head_dim.is_multiple_of(8) => unsafe { avx2(&whole, part) },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: as above.
+                Backend::Neon | Backend::NeonDot if head_dim.is_multiple_of(8) => unsafe { neon(&whole, part) },
                 _ => portable::part(&whole, part),
             }
         }
     });
+}
+
+/// [`tile::part`], compiled for AVX2.
+///
+/// # Safety
+/// The same.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn avx2<T: Element>(whole: &Whole<'_, T>, part: Part) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { tile::part::<Avx2, T>(whole, part) }
+}
+
+/// [`tile::part`], compiled for NEON.
+///
+/// # Safety
+/// The same.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn neon<T: Element>(whole: &Whole<'_, T>, part: Part) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe { tile::part::<Neon<false>, T>(whole, part) }
 }
 
 /// The problem, as a worker sees it.
@@ -197,8 +230,3 @@ impl<T> Whole<'_, T> {
         self.shape.visible((part.first + r) / self.group)
     }
 }
-
-#[cfg(not(target_arch = "x86_64"))]
-impl private::Sealed for f32 {}
-#[cfg(not(target_arch = "x86_64"))]
-impl private::Sealed for f16 {}

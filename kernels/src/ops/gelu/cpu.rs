@@ -1,4 +1,4 @@
-//! One body in lanes of eight, compiled once for the plain machine and once for AVX2.
+//! One body in lanes of eight, compiled once for the plain machine and once with fused multiplication, for AVX2 or NEON.
 //!
 //! `erf` is Abramowitz and Stegun 7.1.26 (absolute error below 1.5e-7, so that of the activation is below
 //! 1e-7 |x|); its exponential is 2^k · p(r) with the Taylor polynomial of degree 6 on |r| ≤ ln 2 / 2.
@@ -14,12 +14,20 @@ pub(super) fn best() -> Values {
     match Backend::best() {
         #[cfg(target_arch = "x86_64")]
         Backend::Avx2 | Backend::Avx512 => avx2,
+        #[cfg(target_arch = "aarch64")]
+        Backend::Neon | Backend::NeonDot => neon,
         _ => scalar,
     }
 }
 
 pub(super) fn scalar(x: &mut [f32]) {
     values::<false>(x);
+}
+
+/// NEON is what a plain build for this architecture has: this adds multiplication and addition in one rounding.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn neon(x: &mut [f32]) {
+    values::<true>(x);
 }
 
 /// Only [`best`] and the tests hand this out, after asking the machine.

@@ -1,5 +1,5 @@
-//! One body in lanes of eight, compiled once for the plain machine and once for AVX2. With `u` the argument of the
-//! hyperbolic tangent, `1/2 (1 + tanh u)` is `1 / (1 + exp(-2 u))`.
+//! One body in lanes of eight, compiled once for the plain machine and once with fused multiplication, for AVX2 or NEON.
+//! With `u` the argument of the hyperbolic tangent, `1/2 (1 + tanh u)` is `1 / (1 + exp(-2 u))`.
 
 use crate::dispatch::Backend;
 use crate::ops::softmax::exp_lanes;
@@ -15,12 +15,20 @@ pub(super) fn best() -> Values {
     match Backend::best() {
         #[cfg(target_arch = "x86_64")]
         Backend::Avx2 | Backend::Avx512 => avx2,
+        #[cfg(target_arch = "aarch64")]
+        Backend::Neon | Backend::NeonDot => neon,
         _ => scalar,
     }
 }
 
 pub(super) fn scalar(x: &mut [f32]) {
     values::<false>(x);
+}
+
+/// NEON is what a plain build for this architecture has: this adds multiplication and addition in one rounding.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn neon(x: &mut [f32]) {
+    values::<true>(x);
 }
 
 /// Only [`best`] and the tests hand this out, after asking the machine.

@@ -4,20 +4,25 @@ use crate::dispatch::Backend;
 
 #[test]
 fn every_version_agrees_with_the_reference() {
-    let mut versions: Vec<(&str, cpu::Values)> = vec![("scalar", cpu::scalar)];
-    #[cfg(target_arch = "x86_64")]
-    if Backend::Avx2.available() {
-        versions.push(("avx2", cpu::avx2));
-    }
+    let versions: &[(Backend, cpu::Values)] = &[
+        (Backend::Portable, cpu::scalar),
+        #[cfg(target_arch = "x86_64")]
+        (Backend::Avx2, cpu::avx2),
+        #[cfg(target_arch = "aarch64")]
+        (Backend::Neon, cpu::neon),
+    ];
     for n in [0usize, 1, 7, 8, 9, 4001] {
         // From -20 to 20, zero included for odd lengths.
         let x: Vec<f32> = (0..n).map(|i| (i as f32 - (n / 2) as f32) * 40.0 / n.max(2) as f32).collect();
-        for (name, version) in &versions {
+        for (backend, version) in versions.iter().filter(|(backend, _)| backend.available()) {
             let mut got = x.clone();
             version(&mut got);
             for (x, got) in x.iter().zip(&got) {
                 let want = reference::gelu_tanh(*x);
-                assert!((got - want).abs() <= 5e-7 * x.abs().max(1.0), "{name}: gelu_tanh({x}) is {got}, not {want}");
+                assert!(
+                    (got - want).abs() <= 5e-7 * x.abs().max(1.0),
+                    "{backend:?}: gelu_tanh({x}) is {got}, not {want}"
+                );
             }
         }
     }

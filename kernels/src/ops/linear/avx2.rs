@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use super::lanes::Lanes;
 
 /// Eight rows in a `ymm` register.
-pub(super) struct Avx2;
+pub(in crate::ops) struct Avx2;
 
 // SAFETY of every block: the trait's contract, as its documentation states it, is passed on to the intrinsics.
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one contract for all methods, stated on the trait")]
@@ -155,5 +155,17 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn mul_sub(a: __m256, b: __m256, c: __m256) -> __m256 {
         unsafe { _mm256_fnmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn sums_of_four([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+        unsafe {
+            let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+            let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+            let lanes = _mm256_add_ps(_mm256_shuffle_ps::<0x44>(ab, cd), _mm256_shuffle_ps::<0xEE>(ab, cd));
+            let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+            let mut sums = [0.0; 4];
+            _mm_storeu_ps(sums.as_mut_ptr(), four);
+            sums
+        }
     }
 }

@@ -1,15 +1,13 @@
 //! [`Lanes`] in AVX-512 F, BW and VNNI: sixteen rows. `vpdpbusd` multiplies four unsigned weights by four signed
 //! activations and adds them in 32 bits, so nothing can overflow and scales are applied in 32 bits.
-//!
-//! Compiled on every x86-64 machine, but so far never run: the case table in `tests` runs it on the first machine that has
-//! the instructions.
 
 use std::arch::x86_64::*;
 
+use super::avx2::Avx2;
 use super::lanes::Lanes;
 
 /// Sixteen rows in a `zmm` register.
-pub(super) struct Avx512;
+pub(in crate::ops) struct Avx512;
 
 // SAFETY of every block: the trait's contract, as its documentation states it, is passed on to the intrinsics.
 #[expect(clippy::undocumented_unsafe_blocks, reason = "one contract for all methods, stated on the trait")]
@@ -142,5 +140,17 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn mul_sub(a: __m512, b: __m512, c: __m512) -> __m512 {
         unsafe { _mm512_fnmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn sums_of_four(vectors: [__m512; 4]) -> [f32; 4] {
+        // The halves of each, then as in AVX2.
+        unsafe {
+            let mut halves = [_mm256_setzero_ps(); 4];
+            for (half, vector) in halves.iter_mut().zip(vectors) {
+                let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(vector)));
+                *half = _mm256_add_ps(_mm512_castps512_ps256(vector), high);
+            }
+            Avx2::sums_of_four(halves)
+        }
     }
 }

@@ -77,8 +77,11 @@ unsafe fn run(backend: Backend, part: &Packed, job: &Job, tiles: Range<usize>, f
             Backend::Avx2 => avx2::run(part, job, tiles, first_output),
             #[cfg(target_arch = "x86_64")]
             Backend::Avx512 => avx512::run(part, job, tiles, first_output),
-            #[cfg(not(target_arch = "x86_64"))]
-            Backend::Avx2 | Backend::Avx512 => unreachable!("{backend:?} is not available on this architecture"),
+            #[cfg(target_arch = "aarch64")]
+            Backend::Neon => neon::run(part, job, tiles, first_output),
+            #[cfg(target_arch = "aarch64")]
+            Backend::NeonDot => neon_dot::run(part, job, tiles, first_output),
+            _ => unreachable!("{backend:?} is not available on this architecture"),
         }
     }
 }
@@ -127,6 +130,10 @@ backend!(portable, Portable);
 backend!(avx2, super::super::avx2::Avx2, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 backend!(avx512, super::super::avx512::Avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512vnni");
+#[cfg(target_arch = "aarch64")]
+backend!(neon, super::super::neon::Neon<false>, "neon");
+#[cfg(target_arch = "aarch64")]
+backend!(neon_dot, super::super::neon::Neon<true>, "neon,dotprod");
 
 /// All rows of activations times a range of tiles: tile by tile, so that a tile is read from memory once.
 ///

@@ -1,5 +1,5 @@
-//! The few vector operations the kernels are made of. [`super::tile`] is written once over this trait; a backend is an
-//! implementation of it.
+//! The few vector operations the kernels are made of. [`super::tile`], [`super::panel`] and the kernel of
+//! [`crate::ops::attention`] are written once over this trait; a backend is an implementation of it.
 //!
 //! A vector has one lane for each of [`Lanes::ROWS`] outputs; in a vector of bytes a lane is four consecutive weights of
 //! its row, so that one broadcast of four activations serves all rows. Weights are unsigned, activations are signed and
@@ -12,7 +12,7 @@
 /// # Safety
 /// Everybody who calls a method must run on a processor that has the backend's instructions, and pass pointers that are
 /// valid for the bytes named.
-pub(super) trait Lanes {
+pub(in crate::ops) trait Lanes {
     /// Outputs computed at once.
     const ROWS: usize;
     /// `ROWS × 4` unsigned bytes.
@@ -84,4 +84,6 @@ pub(super) trait Lanes {
     unsafe fn mul_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// `c − a · b`, rounded once where the backend can.
     unsafe fn mul_sub(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// The sum of each vector's rows.
+    unsafe fn sums_of_four(vectors: [Self::Floats; 4]) -> [f32; 4];
 }

@@ -4,17 +4,20 @@
 //!
 //! [`reference`] says what it means. The fast version keeps float weights and activations as they are; for quantised
 //! weights it quantises activations as well, to eight bits with a scale for each 32, and multiplies integers. `format`
-//! knows the files' blocks, `stored` those that are converted to others first, `pack` the order in memory, `activations` the eight bits; `tile` and `panel` are the kernels,
-//! written over the vector operations of `lanes`, which `avx512`, `avx2` and `portable` provide.
+//! knows the files' blocks, `stored` those that are converted to others first, `pack` the order in memory, `activations`
+//! the eight bits; `tile` and `panel` are the kernels, written over the vector operations of `lanes`, which `avx512`,
+//! `avx2`, `neon` and `portable` provide.
 
 mod activations;
 #[cfg(target_arch = "x86_64")]
-mod avx2;
+pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod cpu;
 mod format;
-mod lanes;
+pub(super) mod lanes;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
 mod pack;
 mod panel;
 mod portable;

@@ -147,4 +147,8 @@ impl Lanes for Portable {
     unsafe fn mul_sub(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
         each(|row| c[row] - a[row] * b[row])
     }
+    #[inline(always)]
+    unsafe fn sums_of_four(vectors: [Self::Floats; 4]) -> [f32; 4] {
+        vectors.map(|rows| rows.iter().sum())
+    }
 }

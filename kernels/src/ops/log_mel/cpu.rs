@@ -4,7 +4,7 @@
 //! by 100: in `n` (cosines are even, sines odd around 200) and again around 100, which separates even bins from odd.
 //! That is 40k multiplications a window, all in lanes, and no code for radix 5.
 //!
-//! One body in lanes of eight, compiled once for the plain machine and once for AVX2.
+//! One body in lanes of eight, compiled once for the plain machine and once with fused multiplication, for AVX2 or NEON.
 
 use std::f64::consts::PI;
 
@@ -60,12 +60,20 @@ pub(super) fn best() -> Power {
     match Backend::best() {
         #[cfg(target_arch = "x86_64")]
         Backend::Avx2 | Backend::Avx512 => avx2,
+        #[cfg(target_arch = "aarch64")]
+        Backend::Neon | Backend::NeonDot => neon,
         _ => scalar,
     }
 }
 
 pub(super) fn scalar(tables: &Fourier, windows: &[f32; FRAMES * N_FFT], out: &mut [f32; FRAMES * PADDED_BINS]) {
     power::<false>(tables, windows, out);
+}
+
+/// NEON is what a plain build for this architecture has: this adds multiplication and addition in one rounding.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn neon(tables: &Fourier, windows: &[f32; FRAMES * N_FFT], out: &mut [f32; FRAMES * PADDED_BINS]) {
+    power::<true>(tables, windows, out);
 }
 
 /// Only [`best`] and the tests hand this out, after asking the machine.

@@ -18,21 +18,20 @@ fn chirp(n: usize) -> Vec<f32> {
     (0..n).map(|i| (1e-6 * (i * i) as f32 + 0.05 * i as f32).sin() * 0.5 + 1e-3 * noise[i]).collect()
 }
 
-fn versions() -> Vec<(&'static str, cpu::Power)> {
-    let mut versions: Vec<(&str, cpu::Power)> = vec![("scalar", cpu::scalar)];
+const VERSIONS: &[(Backend, cpu::Power)] = &[
+    (Backend::Portable, cpu::scalar),
     #[cfg(target_arch = "x86_64")]
-    if Backend::Avx2.available() {
-        versions.push(("avx2", cpu::avx2));
-    }
-    versions
-}
+    (Backend::Avx2, cpu::avx2),
+    #[cfg(target_arch = "aarch64")]
+    (Backend::Neon, cpu::neon),
+];
 
 #[test]
 fn spectra_are_those_of_the_definition() {
     let tables = cpu::Fourier::new();
     let mut windows = [0.0; cpu::FRAMES * N_FFT];
     windows.copy_from_slice(&noise(3, cpu::FRAMES * N_FFT));
-    for (name, version) in versions() {
+    for (backend, version) in VERSIONS.iter().filter(|(backend, _)| backend.available()) {
         let mut got = [0.0; cpu::FRAMES * cpu::PADDED_BINS];
         version(&tables, &windows, &mut got);
         for frame in 0..cpu::FRAMES {
@@ -47,7 +46,10 @@ fn spectra_are_those_of_the_definition() {
                 let want = re * re + im * im;
                 let error = (f64::from(got[frame * cpu::PADDED_BINS + k]) - want).abs();
                 // Amplitudes are sums of 400 products, about 10 in size.
-                assert!(error < 2e-5 * (1.0 + want), "{name}: bin {k} of frame {frame} is off by {error} of {want}");
+                assert!(
+                    error < 2e-5 * (1.0 + want),
+                    "{backend:?}: bin {k} of frame {frame} is off by {error} of {want}"
+                );
             }
         }
     }

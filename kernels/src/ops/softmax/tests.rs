@@ -4,20 +4,22 @@ use crate::dispatch::Backend;
 
 #[test]
 fn every_version_agrees_with_the_reference() {
-    let mut versions: Vec<(&str, cpu::Row)> = vec![("scalar", cpu::scalar)];
-    #[cfg(target_arch = "x86_64")]
-    if Backend::Avx2.available() {
-        versions.push(("avx2", cpu::avx2));
-    }
-    for (name, version) in versions {
+    let versions: &[(Backend, cpu::Row)] = &[
+        (Backend::Portable, cpu::scalar),
+        #[cfg(target_arch = "x86_64")]
+        (Backend::Avx2, cpu::avx2),
+        #[cfg(target_arch = "aarch64")]
+        (Backend::Neon, cpu::neon),
+    ];
+    for (backend, version) in versions.iter().filter(|(backend, _)| backend.available()) {
         for n in [1, 2, 7, 8, 9, 97, 1024] {
             for (scale, offset) in [(1.0, 0.0), (30.0, -500.0), (80.0, 3000.0), (0.0, 1.0)] {
                 let x: Vec<f32> = (0..n).map(|i| offset + scale * (i as f32 * 0.7).sin()).collect();
                 let (mut a, mut b) = (x.clone(), x.clone());
                 let (la, lb) = (version(&mut a), reference::row(&mut b));
-                assert!((la - lb).abs() <= 1e-6 * lb.abs().max(1.0), "{name} n={n}: {la} is not {lb}");
+                assert!((la - lb).abs() <= 1e-6 * lb.abs().max(1.0), "{backend:?} n={n}: {la} is not {lb}");
                 for (i, (a, b)) in a.iter().zip(&b).enumerate() {
-                    assert!((a - b).abs() <= 1e-6 * b + 1e-35, "{name} n={n} at {i}: {a} is not {b}");
+                    assert!((a - b).abs() <= 1e-6 * b + 1e-35, "{backend:?} n={n} at {i}: {a} is not {b}");
                 }
             }
         }

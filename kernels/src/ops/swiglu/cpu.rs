@@ -1,6 +1,7 @@
-//! One body in lanes of eight, compiled once for the plain machine and once for AVX2. The result of a value does not
-//! depend on its place.
+//! One body in lanes of eight, compiled once for the plain machine and once with fused multiplication, for AVX2 or NEON.
+//! The result of a value does not depend on its place.
 
+use crate::dispatch::Backend;
 use crate::ops::softmax::exp_lanes;
 
 pub(super) type Values = fn(&mut [f32], &[f32]);
@@ -9,15 +10,23 @@ const LANES: usize = 8;
 
 /// The fastest version that this machine runs.
 pub(super) fn best() -> Values {
-    #[cfg(target_arch = "x86_64")]
-    if crate::dispatch::Backend::best() != crate::dispatch::Backend::Portable {
-        return avx2;
+    match Backend::best() {
+        #[cfg(target_arch = "x86_64")]
+        Backend::Avx2 | Backend::Avx512 => avx2,
+        #[cfg(target_arch = "aarch64")]
+        Backend::Neon | Backend::NeonDot => neon,
+        _ => scalar,
     }
-    scalar
 }
 
 pub(super) fn scalar(gate: &mut [f32], up: &[f32]) {
     values::<false>(gate, up);
+}
+
+/// NEON is what a plain build for this architecture has: this adds multiplication and addition in one rounding.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn neon(gate: &mut [f32], up: &[f32]) {
+    values::<true>(gate, up);
 }
 
 /// Only [`best`] and the tests hand this out, after asking the machine.
