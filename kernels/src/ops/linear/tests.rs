@@ -73,8 +73,9 @@ fn weights(random: &mut Random, fill: Fill, kind: WeightType, n: usize, k: usize
 fn activations(random: &mut Random, fill: Fill, m: usize, k: usize) -> Vec<f32> {
     (0..m * k)
         .map(|index| match fill {
-            // Some blocks are a thousand times larger, some are nothing at all.
-            Fill::Random => random.float() * [1.0, 1000.0, 0.0, 0.01][index / 32 % 4],
+            // Some blocks are a thousand times larger, some are nothing at all. Super-blocks have eight blocks: with five
+            // sizes, each of the eight is large in some row.
+            Fill::Random => random.float() * [1.0, 1000.0, 0.0, 0.01, 1.0][index / 32 % 5],
             Fill::Ones(x) | Fill::Zeros(x) => x,
             Fill::Alternating => 1.0 - 2.0 * (index % 2) as f32,
         })
