@@ -117,6 +117,11 @@ impl Waiting {
         Ok(Place { _place: place, _pass: pass, _counted: metrics.conversation_started() })
     }
 
+    /// Who it is: [`Client::id`].
+    pub fn caller(&self) -> Option<String> {
+        self.client.id()
+    }
+
     /// Waits until the stream has to end because newer ones wait.
     pub async fn taken_away(&mut self) -> Problem {
         self.seat.taken_away().await;

@@ -34,6 +34,11 @@
 //! # command = "my-mcp-server"
 //! # args = []
 //!
+//! [resumption]                 # of conversations whose stream has ended
+//! seconds = 7200               # how long a handle is good for
+//! # file = "conversations.db"  # where they are kept; without, in memory, until the server ends
+//! # key_file = "handles.key"   # 32 bytes or more that sign handles; without, the server makes its own
+//!
 //! [cascade]
 //! recognizer = "base"
 //! context = 8192
@@ -119,6 +124,8 @@ pub struct Config {
     pub timing: TimingConfig,
     /// Functions that the model may call.
     pub tools: ToolsConfig,
+    /// Resumption of conversations.
+    pub resumption: ResumptionConfig,
     /// The cascade engine.
     pub cascade: CascadeConfig,
     /// The omni engine.
@@ -142,6 +149,7 @@ impl Default for Config {
             echo_gate: true,
             timing: TimingConfig::default(),
             tools: ToolsConfig::default(),
+            resumption: ResumptionConfig::default(),
             cascade: CascadeConfig::default(),
             omni: OmniConfig::default(),
         }
@@ -199,6 +207,24 @@ pub struct McpConfig {
 impl Default for ToolsConfig {
     fn default() -> Self {
         Self { builtin: Vec::new(), timeout_seconds: 60, mcp: Vec::new() }
+    }
+}
+
+/// Resumption of conversations whose stream has ended.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResumptionConfig {
+    /// How long a handle is good for.
+    pub seconds: u32,
+    /// A database in which conversations are kept, so that they outlive the server; `None` for memory.
+    pub file: Option<PathBuf>,
+    /// A file with the key that signs handles; `None` for one that is kept with the conversations.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Default for ResumptionConfig {
+    fn default() -> Self {
+        Self { seconds: 7_200, file: None, key_file: None }
     }
 }
 
@@ -338,6 +364,7 @@ impl Config {
             ("timing.piece", timing.piece.map(u64::from), 20, 100),
             ("timing.lead", timing.lead.map(u64::from), 0, 2_000),
             ("tools.timeout_seconds", Some(self.tools.timeout_seconds.into()), 1, 3_600),
+            ("resumption.seconds", Some(self.resumption.seconds.into()), 1, 30 * 86_400),
             ("cascade.threads", self.cascade.threads.map(|n| n as u64), 1, 256),
             ("cascade.context", Some(self.cascade.context as u64), 512, 1 << 20),
             ("omni.threads", self.omni.threads.map(|n| n as u64), 1, 256),

@@ -18,9 +18,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use causerie_codec::{CodecError, OutputFormat};
 use causerie_model_api::{InputSamples, OutputSamples, Request, TurnId};
-use causerie_session::{Input, Output, Problem, ProblemCode, ServerEvent, Session, Settings, Setup};
+use causerie_session::{Input, Output, Problem, ProblemCode, ServerEvent, Session, Settings, Setup, Snapshot};
 use causerie_units::{MediaTime, SampleRate};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -67,6 +67,8 @@ pub enum Inbound {
         /// Its bytes.
         data: Bytes,
     },
+    /// The next word is the last of the client's message with this number.
+    Mark(u64),
     /// Everything else. Not [`Input::Voice`], [`Input::Received`], [`Input::Completion`], [`Input::ToolDone`], [`Input::Engine`] or
     /// [`Input::Tick`]: those are the driver's, and are ignored here.
     Event(Input),
@@ -88,6 +90,22 @@ pub enum Outbound {
         /// Encoded in the conversation's format.
         data: Bytes,
     },
+    /// From where the conversation can be resumed. Comes from who keeps it.
+    Resumption {
+        /// `None` while it cannot be.
+        handle: Option<String>,
+        /// The last of the client's messages that are part of it.
+        consumed: u64,
+    },
+}
+
+/// What a conversation can be resumed from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Moment {
+    /// `None` while it cannot be.
+    pub snapshot: Option<Box<Snapshot>>,
+    /// The last of the client's messages that are part of it; the setup is number 0.
+    pub consumed: u64,
 }
 
 /// What a transport opens a conversation with.
@@ -101,6 +119,8 @@ pub struct Conversation {
     pub output: OutputFormat,
     /// Whether the client may hear the agent through open speakers (the head of `echo.rs`).
     pub echo_gate: bool,
+    /// Where moments go, when `setup.resumption` asks for them. Closed when the conversation is over.
+    pub moments: Option<watch::Sender<Moment>>,
 }
 
 /// How a conversation ended without a problem.
@@ -127,7 +147,7 @@ pub async fn converse(
     outbound: mpsc::Sender<Outbound>,
 ) -> Result<Ended, Problem> {
     let capabilities = engine.capabilities()?;
-    let Conversation { setup, mut settings, output, echo_gate } = conversation;
+    let Conversation { setup, mut settings, output, echo_gate, moments } = conversation;
     let setup = Setup { server_tools: engine.tools().declarations(), ..setup };
     let detect = !setup.detection.disabled;
     let recent = media.judged_span().filter(|_| detect && settings.timing.judge_after.is_some()).map(Recent::new);
@@ -162,6 +182,9 @@ pub async fn converse(
         toolbox: engine.tools().clone(),
         calls: JoinSet::new(),
         stops: HashMap::new(),
+        moments,
+        marked: None,
+        consumed: 0,
         received: Duration::ZERO,
         speaking: false,
         video_refused: false,
@@ -200,9 +223,9 @@ pub async fn converse(
                     input_over = matches!(message, Inbound::Event(Input::HalfClose));
                     task.receive(message)?;
                 }
-                None => return Ok(Ended::ClientGone),
+                None => return Ok(task.client_gone()),
             },
-            () = task.outbound.closed() => return Ok(Ended::ClientGone),
+            () = task.outbound.closed() => return Ok(task.client_gone()),
             () = sleep_until(resume_reading), if reading && ahead => {}
             () = due(opened, deadline) => task.input(Input::Tick),
         }
@@ -241,6 +264,11 @@ struct Task {
     toolbox: Arc<Toolbox>,
     calls: JoinSet<(String, String)>,
     stops: HashMap<String, AbortHandle>,
+    moments: Option<watch::Sender<Moment>>,
+    /// The client's message that ends with the next word, or with the one being decoded.
+    marked: Option<u64>,
+    /// The last of the client's messages that was taken in full.
+    consumed: u64,
     /// Input audio so far, as time.
     received: Duration,
     /// The agent's voice is on its way.
@@ -260,6 +288,7 @@ struct Judging {
 
 enum Unsent {
     Event(ServerEvent),
+    Moment(Moment),
     Speech(TurnId, Vec<f32>),
     /// The turn's speech is complete.
     Flush,
@@ -289,6 +318,9 @@ impl Task {
                     let pcm = self.recent.as_ref().map(|recent| recent.range(from.0, until.0)).unwrap_or_default();
                     let hold_ends = Instant::now() + JUDGE_WAIT;
                     self.judging = Some(Judging { until, answer: self.media.judge(pcm), holds: true, hold_ends });
+                }
+                Output::Snapshot(snapshot) => {
+                    self.unsent.push_back(Unsent::Moment(Moment { snapshot, consumed: self.consumed }));
                 }
                 Output::RunTool(call) => {
                     let toolbox = self.toolbox.clone();
@@ -344,6 +376,7 @@ impl Task {
         while self.encoding.is_none() {
             match self.unsent.pop_front() {
                 Some(Unsent::Event(event)) => self.send(Outbound::Event(event))?,
+                Some(Unsent::Moment(moment)) => self.publish(moment),
                 Some(Unsent::Speech(turn, pcm)) => self.encode(move |mouth| mouth.push(turn, &pcm))?,
                 Some(Unsent::Flush) => self.encode(Mouth::flush)?,
                 Some(Unsent::Reset) => self.encode(Mouth::reset)?,
@@ -351,6 +384,28 @@ impl Task {
             }
         }
         Ok(())
+    }
+
+    fn publish(&self, moment: Moment) {
+        if let Some(moments) = &self.moments {
+            moments.send_replace(moment);
+        }
+    }
+
+    /// The client is gone: what it can resume from is kept, whatever it has not been told.
+    fn client_gone(mut self) -> Ended {
+        if self.moments.is_some() {
+            self.input(Input::Park(Problem::new(ProblemCode::Aborted, "", "the client is gone")));
+            // What cannot be sent any more is not missed by anybody.
+            let _ = self.drain();
+            let unsent = std::mem::take(&mut self.unsent).into_iter().rev();
+            let mut moments =
+                unsent.filter_map(|word| if let Unsent::Moment(moment) = word { Some(moment) } else { None });
+            if let Some(moment) = moments.find(|moment| moment.snapshot.is_some()) {
+                self.publish(moment);
+            }
+        }
+        Ended::ClientGone
     }
 
     fn encode(
@@ -394,7 +449,17 @@ impl Task {
     }
 
     fn receive(&mut self, message: Inbound) -> Result<(), Problem> {
+        // What has to be decoded is consumed when it is.
+        let decodes = match &message {
+            Inbound::Mark(_) | Inbound::Audio { .. } => true,
+            Inbound::Event(input) => ends_stream(input),
+            Inbound::Video { .. } => false,
+        };
+        if !decodes && let Some(marked) = self.marked.take() {
+            self.consumed = marked;
+        }
         match message {
+            Inbound::Mark(number) => self.marked = Some(number),
             Inbound::Audio { mime, data } => {
                 let silent = !self.speaking;
                 self.decode(move |ear| ear.push(&mime, &data, silent), None)?;
@@ -426,9 +491,7 @@ impl Task {
                 | Input::Tick,
             ) => {}
             // The decoder keeps some milliseconds back, and a container more.
-            Inbound::Event(end @ (Input::AudioStreamEnd | Input::ActivityEnd | Input::HalfClose)) => {
-                self.decode(Ear::flush, Some(end))?;
-            }
+            Inbound::Event(end) if ends_stream(&end) => self.decode(Ear::flush, Some(end))?,
             Inbound::Event(input) => self.input(input),
         }
         Ok(())
@@ -451,6 +514,7 @@ impl Task {
 
     fn decoded(&mut self, answer: Option<Decoded>) -> Result<(), Problem> {
         self.decoding = None;
+        self.consumed = self.marked.take().unwrap_or(self.consumed);
         let (ear, heard) = answer.ok_or_else(|| Problem::new(ProblemCode::Internal, "", "the decoder failed"))?;
         self.ear = Some(ear);
         let Heard { at, pcm, windows, error } = heard;
@@ -509,10 +573,18 @@ impl Task {
                 retryable: true,
                 ..Problem::new(ProblemCode::ResourceExhausted, "", "the engine has no room for another conversation")
             }),
-            Some(Delivery::Lost) => Err(unavailable("the engine failed and is being restarted")),
+            Some(Delivery::Lost) => {
+                self.input(Input::Park(unavailable("the engine failed and is being restarted")));
+                Ok(())
+            }
             None => Err(Problem::new(ProblemCode::Internal, "", "the engine's events were not taken in time")),
         }
     }
+}
+
+/// Whether the decoder is flushed for it.
+fn ends_stream(input: &Input) -> bool {
+    matches!(input, Input::AudioStreamEnd | Input::ActivityEnd | Input::HalfClose | Input::Drain(_))
 }
 
 /// The answer of a job under way, `None` if it panicked; never comes when there is no job.

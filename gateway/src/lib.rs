@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod models;
 mod page;
 mod recent;
+pub mod resumption;
 mod room;
 pub mod serve;
 pub mod status;

@@ -15,22 +15,25 @@ use crate::status::code_name;
 /// Upper bounds of the latency histograms, in seconds: dense where a listener notices a difference.
 const BOUNDS: [f64; 14] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3, 1.6, 2.5, 5.0, 10.0];
 
-const CODES: [ProblemCode; 9] = [
+const CODES: [ProblemCode; 11] = [
     ProblemCode::InvalidArgument,
     ProblemCode::FailedPrecondition,
     ProblemCode::NotFound,
     ProblemCode::Unauthenticated,
     ProblemCode::Unimplemented,
     ProblemCode::ResourceExhausted,
+    ProblemCode::PermissionDenied,
+    ProblemCode::Aborted,
     ProblemCode::DeadlineExceeded,
     ProblemCode::Unavailable,
     ProblemCode::Internal,
 ];
 
-const REASONS: [(&str, TurnEnd); 6] = [
+const REASONS: [(&str, TurnEnd); 7] = [
     ("stop", TurnEnd::Finished(FinishReason::Stop)),
     ("max_tokens", TurnEnd::Finished(FinishReason::MaxTokens)),
     ("empty", TurnEnd::Finished(FinishReason::Empty)),
+    ("not_addressed", TurnEnd::Finished(FinishReason::NotAddressed)),
     ("tool_calls", TurnEnd::Finished(FinishReason::ToolCalls)),
     ("interrupted", TurnEnd::Interrupted),
     ("failed", TurnEnd::Failed),

@@ -25,6 +25,7 @@ use crate::http::{self, Probes};
 use crate::live::Shared;
 use crate::media::{Detector, MediaPool};
 use crate::metrics::Metrics;
+use crate::resumption::Resumption;
 use crate::tools::Toolbox;
 use crate::ws::Later;
 
@@ -146,6 +147,7 @@ impl Server {
         }
         let start = |what, error: &dyn std::fmt::Display| ServeError::Start { what, message: error.to_string() };
         let tools = Toolbox::start(&config.tools).await.map_err(|e| start("tools", &e))?;
+        let resumption = Resumption::open(&config.resumption).map_err(|e| start("resumption of conversations", &e))?;
         let host = EngineHost::start_with(factory, tools).map_err(|e| start("engine thread", &e))?;
         let pool = MediaPool::start(detector).map_err(|e| start("media thread", &e))?;
         let metrics = Arc::new(Metrics::default());
@@ -184,6 +186,7 @@ impl Server {
             timing: config.timing(),
             echo_gate: config.echo_gate,
             setup_timeout: Duration::from_secs(config.setup_timeout_seconds.into()),
+            resumption: Arc::new(resumption),
             metrics: metrics.clone(),
             admission: admission.clone(),
             drain: draining,

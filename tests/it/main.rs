@@ -9,5 +9,6 @@ mod omni;
 mod page;
 mod real_models;
 mod real_tools;
+mod resumption;
 mod websocket;
 mod workspace;

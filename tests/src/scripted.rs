@@ -3,8 +3,9 @@
 //!
 //! - An utterance is heard as its loud milliseconds: `"loud for 320 ms"`, rounded down to [`HEARD_STEP_MS`].
 //! - A reply is `"You said: …"` with what was heard or typed, one word a quantum, each word [`WORD_SAMPLES`] of a tone.
-//! - Typed commands change it: `say N words` (or `long words`) makes the reply N words long, `call NAME` calls that function, `fail` fails
-//!   the turn, `panic` takes the whole engine down.
+//! - Typed commands change it: `say N words` (or `long words`) makes the reply N words long, `call NAME` calls that
+//!   function, `recall` says again what the user said before, `fail` fails the turn, `panic` takes the whole engine
+//!   down.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -35,6 +36,7 @@ pub fn capabilities() -> Capabilities {
         audio_out: true,
         thinking: false,
         tools: true,
+        proactive: false,
         languages_in: vec!["en".into()],
         languages_out: vec!["en-US".into()],
         voices: vec![Voice { name: "tone".into(), language: "en-US".into(), gender: "neutral".into() }],
@@ -289,6 +291,14 @@ impl Conversation {
         match words[..] {
             ["panic"] => panic!("asked to"),
             ["fail"] => turn.words.push_back("fail".into()),
+            ["recall"] => {
+                let users = self.history.iter().filter(|item| item.role == Role::User);
+                let texts = users.flat_map(|item| &item.content).filter_map(|content| match content {
+                    Content::Text(text) if text != "recall" => Some(text.clone()),
+                    _ => None,
+                });
+                turn.words.extend(texts);
+            }
             ["call", name] => {
                 let id = format!("call-{}", id.0);
                 turn.call = Some(ToolCall { id, name: name.into(), arguments: r#"{"n":1}"#.into() });

@@ -176,6 +176,21 @@ impl Call {
         turn
     }
 
+    /// The next handle for a resumption; what comes before it is passed over.
+    ///
+    /// # Panics
+    /// The stream ends before.
+    pub async fn handle(&mut self) -> String {
+        loop {
+            let message = self.next().await.expect("the stream goes on").expect("the stream goes on");
+            if let Some(FromServer::SessionResumptionUpdate(update)) = message.message_type
+                && update.resumable
+            {
+                return update.new_handle;
+            }
+        }
+    }
+
     /// Everything up to the first call of a function.
     ///
     /// # Panics
@@ -230,6 +245,8 @@ pub struct Turn {
     pub warnings: Vec<v1::Problem>,
     /// The reason of the end.
     pub errors: Vec<v1::Problem>,
+    /// From where the conversation can be resumed.
+    pub resumption: Vec<v1::SessionResumptionUpdate>,
     /// Payloads of pongs.
     pub pongs: Vec<Vec<u8>>,
     /// Why the turn ended.
@@ -258,7 +275,8 @@ impl Turn {
             Some(FromServer::GoAway(_)) => self.marks.push("go_away"),
             Some(FromServer::SetupComplete(_)) => self.marks.push("setup_complete"),
             Some(FromServer::ToolCallCancellation(_)) => self.marks.push("tool_call_cancellation"),
-            Some(FromServer::SessionResumptionUpdate(_)) | None => self.marks.push("unexpected"),
+            Some(FromServer::SessionResumptionUpdate(update)) => self.resumption.push(update),
+            None => self.marks.push("unexpected"),
         }
     }
 
@@ -315,6 +333,12 @@ pub fn setup(modality: Modality) -> v1::Setup {
         output_audio_transcription: Some(v1::AudioTranscriptionConfig {}),
         ..Default::default()
     }
+}
+
+/// A setup that asks for handles, or resumes a conversation by one.
+pub fn resumable(setup: v1::Setup, handle: Option<&str>) -> v1::Setup {
+    let handle = handle.map(str::to_owned);
+    v1::Setup { session_resumption: Some(v1::SessionResumptionConfig { handle }), ..setup }
 }
 
 /// A typed turn.

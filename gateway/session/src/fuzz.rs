@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 use causerie_model_api::*;
 use causerie_units::{MediaTime, SampleRate};
 
-use crate::{Detection, Input, Output, ServerEvent, Session, Settings, Setup, Timing, ToolResponse, TurnEnd};
+use crate::{
+    Detection, Input, Output, Problem, ProblemCode, ServerEvent, Session, Settings, Setup, Snapshot, Timing,
+    ToolResponse, TurnEnd,
+};
 
 /// Most inputs of one run.
 const MAX_INPUTS: usize = 2_000;
@@ -48,6 +51,35 @@ pub(crate) fn speculate(pauses: &[u64]) -> (Vec<String>, Vec<Item>) {
     (run.told, run.session.history().cloned().collect())
 }
 
+/// A session of its own setup, at a time in nanoseconds.
+fn open(setup: Setup, now: u64) -> Session {
+    let capabilities = Capabilities {
+        audio_in: true,
+        audio_out: true,
+        tools: true,
+        thinking: true,
+        voices: vec![Voice { name: "v".into(), language: "en-US".into(), gender: "female".into() }],
+        ..Capabilities::default()
+    };
+    let settings = Settings { id: SessionId(1), name: String::new(), model: String::new(), timing: Timing::default() };
+    Session::open(setup, &capabilities, settings, MediaTime::from_nanos(now)).expect("the setup is valid")
+}
+
+/// Whether a conversation of so many typed turns can be compared with one that is resumed from its end.
+#[cfg(test)]
+pub(crate) fn resumes(kind: u8, turns: u64) -> bool {
+    let mut run = Run::new(kind);
+    for _ in 0..turns {
+        let items = vec![Item::text(Role::User, "Hello.")];
+        run.take(Input::ClientContent { items, turn_complete: true });
+        let turn = run.latest;
+        run.take(Input::Engine(Event::Text { turn, delta: "Hi.".into() }));
+        run.take(Input::Engine(Event::Done { turn, reason: FinishReason::Stop, usage: Usage::default() }));
+        run.pass(1_000);
+    }
+    run.resume()
+}
+
 struct Run {
     session: Session,
     now: u64,
@@ -64,6 +96,9 @@ struct Run {
     told: Vec<String>,
     /// The last pause that was asked about.
     asked: InputSamples,
+    setup: Setup,
+    /// What the conversation can be resumed from now.
+    moment: Option<Snapshot>,
 }
 
 impl Run {
@@ -84,21 +119,11 @@ impl Run {
             interim_transcription: kind & 32 != 0,
             thinking: Thinking { budget: None, include_thoughts: true },
             tools: vec![tool("block", ToolBehavior::Blocking), tool("free", ToolBehavior::NonBlocking)],
+            resumption: kind & 64 == 0,
             ..Setup::default()
         };
-        let capabilities = Capabilities {
-            audio_in: true,
-            audio_out: true,
-            tools: true,
-            thinking: true,
-            voices: vec![Voice { name: "v".into(), language: "en-US".into(), gender: "female".into() }],
-            ..Capabilities::default()
-        };
-        let settings =
-            Settings { id: SessionId(1), name: String::new(), model: String::new(), timing: Timing::default() };
-        let session = Session::open(setup, &capabilities, settings, MediaTime::ZERO).expect("the setup is valid");
         let mut run = Self {
-            session,
+            session: open(setup.clone(), 0),
             now: 0,
             input: 0,
             proposed: HashSet::new(),
@@ -112,6 +137,8 @@ impl Run {
             closed: false,
             told: Vec::new(),
             asked: InputSamples(0),
+            setup,
+            moment: None,
         };
         run.drain();
         run
@@ -145,9 +172,13 @@ impl Run {
                 self.take(Input::Engine(Event::Audio { turn, start: OutputSamples(start), pcm, text_until }));
             }
             21 => {
-                let reason =
-                    [FinishReason::Stop, FinishReason::Empty, FinishReason::ToolCalls, FinishReason::MaxTokens]
-                        [usize::from(more) % 4];
+                let reason = [
+                    FinishReason::Stop,
+                    FinishReason::Empty,
+                    FinishReason::ToolCalls,
+                    FinishReason::MaxTokens,
+                    FinishReason::NotAddressed,
+                ][usize::from(more) % 5];
                 self.take(Input::Engine(Event::Done { turn, reason, usage: Usage::default() }));
             }
             22 => {
@@ -308,11 +339,27 @@ impl Run {
             Output::Client(ServerEvent::GenerationComplete) => self.generation_complete = true,
             Output::Client(ServerEvent::Interrupted) => self.interrupted += 1,
             Output::Client(ServerEvent::TurnComplete { reason, .. }) => {
-                let finished = matches!(reason, TurnEnd::Finished(reason) if reason != FinishReason::Empty);
+                let finished = matches!(reason, TurnEnd::Finished(reason) if !reason.is_silent());
                 assert_eq!(std::mem::take(&mut self.generation_complete), finished, "{reason:?}");
                 if reason == TurnEnd::Interrupted {
                     assert!(self.interrupted > 0, "the end of an interruption that was not told");
                     self.interrupted -= 1;
+                }
+            }
+            Output::Snapshot(moment) => {
+                if let Some(snapshot) = &moment {
+                    let said: Vec<Item> = self.session.history().cloned().collect();
+                    let calls = |items: &[Item]| {
+                        let pieces = items.iter().flat_map(|item| &item.content);
+                        pieces.filter(|piece| !matches!(piece, Content::Text(_))).count()
+                    };
+                    assert_eq!(calls(&snapshot.history), calls(&said), "calls and results are kept");
+                    if snapshot.calls.is_empty() && !snapshot.owed && !self.closed {
+                        self.moment = Some(*snapshot.clone());
+                    }
+                }
+                if moment.is_none_or(|snapshot| !snapshot.calls.is_empty()) {
+                    self.moment = None;
                 }
             }
             Output::Client(_) | Output::RunTool(_) | Output::StopTool(_) => {}
@@ -321,9 +368,54 @@ impl Run {
         }
     }
 
+    /// A conversation that is resumed here answers as the one that goes on. Whether there was one to compare.
+    fn resume(&mut self) -> bool {
+        let Some(Snapshot { history, calls, owed, turns }) = self.moment.take() else { return false };
+        if self.closed || !self.session.history().eq(&history) || !self.session.is_idle() {
+            return false;
+        }
+        let mut resumed = open(Setup { history, calls, owed, turns, ..self.setup.clone() }, self.now);
+        let answer = |session: &mut Session| {
+            let mut told = Vec::new();
+            let mut turn = TurnId(0);
+            let mut take = |session: &mut Session, turn: &mut TurnId, ms: u64, input| {
+                session.handle_input(MediaTime::from_nanos(self.now + ms * 1_000_000), input);
+                loop {
+                    match session.poll_output() {
+                        Output::Wait(_) => break,
+                        Output::Engine(Request::Start { turn: begun, .. }) => *turn = begun,
+                        Output::Client(event) => told.push(format!("{event:?}")),
+                        _ => {}
+                    }
+                }
+            };
+            let items = vec![Item::text(Role::User, "Go on.")];
+            take(session, &mut turn, 0, Input::ClientContent { items, turn_complete: true });
+            let of = turn;
+            take(session, &mut turn, 1, Input::Engine(Event::Text { turn: of, delta: "I do.".into() }));
+            let usage = Usage { prompt_text: 7, response_text: 3, ..Usage::default() };
+            take(session, &mut turn, 2, Input::Engine(Event::Done { turn: of, reason: FinishReason::Stop, usage }));
+            // What was sent before the conversation was opened anew is not sent again.
+            told.retain(|event| !event.starts_with("SetupComplete"));
+            (told, session.history().cloned().collect::<Vec<Item>>())
+        };
+        let (went_on, anew) = (answer(&mut self.session), answer(&mut resumed));
+        assert_eq!(went_on, anew, "a resumed conversation goes its own way");
+        self.now += 2_000_000;
+        true
+    }
+
     /// Ends the conversation: what is owed is delivered or given up, and then it is over.
     fn finish(mut self) {
-        self.take(Input::HalfClose);
+        let parked = self.moment.is_some() && self.input.is_multiple_of(3);
+        self.resume();
+        if parked && !self.closed {
+            self.take(Input::Park(Problem::new(ProblemCode::Aborted, "", "parked")));
+        } else if self.input % 3 == 1 {
+            self.take(Input::Drain(Problem::new(ProblemCode::Unavailable, "", "drained")));
+        } else {
+            self.take(Input::HalfClose);
+        }
         for _ in 0..64 {
             self.pass(61_000);
         }

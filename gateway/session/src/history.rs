@@ -24,6 +24,8 @@ pub(crate) struct History {
     next: u64,
     /// Items that the engine was given so far.
     given: u64,
+    /// How often it has changed.
+    revision: u64,
 }
 
 struct Entry {
@@ -60,6 +62,7 @@ impl History {
 
     /// Fills a reserved place.
     pub(crate) fn put(&mut self, place: Place, item: Item, origin: Option<Origin>) {
+        self.revision += 1;
         self.bytes += bytes(&item);
         self.weight += weight(&item);
         let at = self.entries.partition_point(|entry| entry.place <= place.0);
@@ -71,6 +74,7 @@ impl History {
         if let Some(at) = self.entries.iter().position(|entry| entry.place == place.0)
             && let Some(entry) = self.entries.remove(at)
         {
+            self.revision += 1;
             self.bytes -= bytes(&entry.item);
             self.weight -= weight(&entry.item);
         }
@@ -78,6 +82,16 @@ impl History {
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Item> {
         self.entries.iter().map(|entry| &entry.item)
+    }
+
+    /// A number that changes with every change.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Whether everything that was said is known in words.
+    pub(crate) fn is_written(&self) -> bool {
+        self.entries.iter().all(|entry| !entry.item.content.is_empty())
     }
 
     /// How much room it takes, in a unit of its own: about bytes of text.
@@ -98,6 +112,7 @@ impl History {
         // Where no turn begins, entries that belong together are parted rather than nothing forgotten.
         let turn = self.cut(keep, begins).or_else(|| self.cut(keep, |_| true));
         let (at, origin) = turn?;
+        self.revision += 1;
         for entry in self.entries.drain(..at) {
             self.bytes -= bytes(&entry.item);
             self.weight -= weight(&entry.item);

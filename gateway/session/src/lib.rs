@@ -30,6 +30,6 @@ mod words;
 pub use session::Session;
 pub use settings::{Settings, Timing};
 pub use words::{
-    Compression, Detection, Input, Opened, Output, Problem, ProblemCode, Sensitivity, ServerEvent, Setup, ToolResponse,
-    TurnEnd, Waterfall,
+    Compression, Detection, Input, Opened, Output, PendingCall, Problem, ProblemCode, Sensitivity, ServerEvent, Setup,
+    Snapshot, ToolResponse, TurnEnd, Waterfall,
 };

@@ -140,6 +140,7 @@ pub(crate) fn add(total: &mut Usage, more: &Usage) {
     let fields = [
         (&mut total.prompt_text, more.prompt_text),
         (&mut total.prompt_audio, more.prompt_audio),
+        (&mut total.prompt_tools, more.prompt_tools),
         (&mut total.cached, more.cached),
         (&mut total.response_text, more.response_text),
         (&mut total.response_audio, more.response_audio),

@@ -6,7 +6,7 @@ use causerie_model_api::{Capabilities, Item, Modality, Sampling, SessionConfig};
 
 use crate::history::MAX_ITEMS;
 use crate::settings::Timing;
-use crate::words::{Compression, Opened, Problem, ProblemCode, Sensitivity, Setup};
+use crate::words::{Compression, Opened, PendingCall, Problem, ProblemCode, Sensitivity, Setup};
 use crate::{Settings, voices};
 
 /// Most functions of one conversation.
@@ -21,6 +21,9 @@ const MAX_SILENCE_MS: u32 = 10_000;
 
 /// Two windows of the detector: what is shorter would end an utterance between its words.
 const MIN_SILENCE: Duration = Duration::from_millis(64);
+
+/// Within which a client may ask to be given up.
+const IDLE_TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// Speech needed before a start is never asked for longer than the detector's memory.
 const MAX_START_MS: u32 = 1_900;
@@ -47,6 +50,8 @@ pub(crate) struct Rules {
     /// A conversation with more tokens forgets its oldest turns until the target is left.
     pub(crate) trigger_tokens: u32,
     pub(crate) target_tokens: u32,
+    pub(crate) resumption: bool,
+    pub(crate) idle_timeout: Option<Duration>,
 }
 
 /// A setup that can be served.
@@ -57,6 +62,9 @@ pub(crate) struct Accepted {
     /// Names of the functions in `config` that the server runs.
     pub(crate) server_tools: Vec<String>,
     pub(crate) history: Vec<Item>,
+    pub(crate) calls: Vec<PendingCall>,
+    pub(crate) owed: bool,
+    pub(crate) turns: u64,
 }
 
 /// Reads a setup against what the engine can do.
@@ -83,6 +91,10 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         (voice.name.clone(), voice.language.clone())
     };
     check_sampling(&setup.sampling)?;
+    if let Some(idle) = setup.idle_timeout.filter(|idle| !IDLE_TIMEOUT.contains(idle)) {
+        let (least, most) = (IDLE_TIMEOUT.start().as_secs(), IDLE_TIMEOUT.end().as_secs());
+        return refuse("idle_timeout", format!("{} s are not between {least} and {most}", idle.as_secs_f64()));
+    }
     if !(0.5..=2.0).contains(&setup.speaking_rate) {
         return refuse("speaking_rate", format!("{} is not between 0.5 and 2", setup.speaking_rate));
     }
@@ -91,6 +103,9 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
     }
     if setup.thinking.budget.is_some_and(|budget| budget > 0) && !capabilities.thinking {
         return unsupported("generation_config.thinking_config", "this engine does not think; set a budget of 0");
+    }
+    if setup.proactive && !capabilities.proactive {
+        return unsupported("proactivity.proactive_audio", "this engine answers everything; leave it out");
     }
     if !setup.tools.is_empty() && !capabilities.tools {
         return unsupported("tools", "this engine does not call functions");
@@ -158,6 +173,8 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         interim_transcription: setup.interim_transcription,
         trigger_tokens,
         target_tokens,
+        resumption: setup.resumption,
+        idle_timeout: setup.idle_timeout,
     };
     let opened = Opened {
         session: settings.name.clone(),
@@ -177,6 +194,7 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         // The words of an interruption are judged by the interim transcript.
         interim_transcripts: setup.interim_transcription || setup.input_transcription || setup.interruption,
         language: language.map(str::to_owned),
+        proactive: setup.proactive,
         system_instruction: setup.system_instruction,
         tools,
         voice,
@@ -186,7 +204,8 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         max_output_tokens: setup.max_output_tokens,
         thinking: setup.thinking,
     };
-    Ok(Accepted { rules, config, opened, server_tools, history: setup.history })
+    let (history, calls, owed, turns) = (setup.history, setup.calls, setup.owed, setup.turns);
+    Ok(Accepted { rules, config, opened, server_tools, history, calls, owed, turns })
 }
 
 /// When turns are forgotten, and how much is left. A client's wish for a later moment than there is room for is met as
@@ -281,6 +300,7 @@ mod tests {
             (Setup { voice: Some("Hal".into()), ..base() }, Some((InvalidArgument, "voice_name"))),
             (Setup { sampling, ..base() }, Some((InvalidArgument, "temperature"))),
             (Setup { speaking_rate: f32::NAN, ..base() }, Some((InvalidArgument, "speaking_rate"))),
+            (Setup { idle_timeout: Some(Duration::ZERO), ..base() }, Some((InvalidArgument, "idle_timeout"))),
             (Setup { max_output_tokens: Some(0), ..base() }, Some((InvalidArgument, "max_output_tokens"))),
             (Setup { tools: vec![tool("a")], ..base() }, Some((Unimplemented, "tools"))),
             (

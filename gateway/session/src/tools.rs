@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use causerie_model_api::{ToolBehavior, TurnId};
 use causerie_units::MediaTime;
 
+use crate::words::PendingCall;
+
 /// Calls remembered, open and closed. At the bound the oldest is forgotten, and its result is one of an unknown call.
 const MAX_CALLS: usize = 256;
 
@@ -47,6 +49,18 @@ impl Tools {
         self.calls.iter_mut().rev().find(|call| call.id == id)
     }
 
+    /// Calls whose results are still to come.
+    pub(crate) fn pending(&self) -> Vec<PendingCall> {
+        let open = self.calls.iter().filter(|call| call.state == CallState::Open);
+        open.map(|call| PendingCall {
+            id: call.id.clone(),
+            name: call.name.clone(),
+            behavior: call.behavior,
+            server: call.server,
+        })
+        .collect()
+    }
+
     /// When the first of the calls that are waited for is late.
     pub(crate) fn deadline(&self) -> Option<MediaTime> {
         self.calls.iter().filter(|call| call.awaited()).map(|call| call.deadline).min()
@@ -64,13 +78,14 @@ impl Tools {
         self.calls.iter().any(|call| call.turn == turn && call.server && call.awaited())
     }
 
-    /// The turn does not want its results any more: the calls that it waited for, and whether the server runs them.
-    pub(crate) fn cancel(&mut self, turn: TurnId) -> Vec<(String, bool)> {
+    /// The turn does not want its results any more: the calls that it waited for, their functions, and whether the server
+    /// runs them.
+    pub(crate) fn cancel(&mut self, turn: TurnId) -> Vec<(String, String, bool)> {
         let mut cancelled = Vec::new();
         for call in &mut self.calls {
             if call.turn == turn && call.state == CallState::Open && call.behavior == ToolBehavior::Blocking {
                 call.state = CallState::Cancelled;
-                cancelled.push((call.id.clone(), call.server));
+                cancelled.push((call.id.clone(), call.name.clone(), call.server));
             }
         }
         cancelled

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use causerie_model_api::{
     Event, FinishReason, InputSamples, Item, Modality, OutputSamples, Request, Sampling, Scheduling, Thinking,
-    ToolCall, ToolDeclaration, TurnId, Usage,
+    ToolBehavior, ToolCall, ToolDeclaration, TurnId, Usage,
 };
 use causerie_units::MediaTime;
 
@@ -50,10 +50,48 @@ pub struct Setup {
     pub output_transcription: bool,
     /// Whether the whole interim transcript is sent too (our own field).
     pub interim_transcription: bool,
+    /// Whether speech that is not meant for the model is left without an answer.
+    pub proactive: bool,
+    /// A conversation in which nothing happens for this long is closed.
+    pub idle_timeout: Option<Duration>,
     /// When the oldest turns are forgotten.
     pub compression: Compression,
+    /// Whether [`Output::Snapshot`]s are wanted.
+    pub resumption: bool,
     /// What was said before.
     pub history: Vec<Item>,
+    /// Calls of a conversation that is resumed, whose results are still to come.
+    pub calls: Vec<PendingCall>,
+    /// The history ends with what is to be answered at once.
+    pub owed: bool,
+    /// Turns of a conversation that is resumed, so that its names for turns and calls stay unique.
+    pub turns: u64,
+}
+
+/// What a conversation is resumed from, beside what its client asked for when it opened it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// What was said, oldest first.
+    pub history: Vec<Item>,
+    /// Calls whose results are still to come.
+    pub calls: Vec<PendingCall>,
+    /// The history ends with what is to be answered.
+    pub owed: bool,
+    /// Turns so far.
+    pub turns: u64,
+}
+
+/// A call whose result is still to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingCall {
+    /// Identity, as the client knows it.
+    pub id: String,
+    /// The function.
+    pub name: String,
+    /// Whether the reply waits for it.
+    pub behavior: ToolBehavior,
+    /// It is run by the server.
+    pub server: bool,
 }
 
 /// When the oldest turns of a conversation are forgotten, so that it never ends for want of room; `None` is our default.
@@ -86,8 +124,14 @@ impl Default for Setup {
             input_transcription: false,
             output_transcription: false,
             interim_transcription: false,
+            proactive: false,
+            idle_timeout: None,
             compression: Compression::default(),
+            resumption: false,
             history: Vec::new(),
+            calls: Vec::new(),
+            owed: false,
+            turns: 0,
         }
     }
 }
@@ -176,8 +220,22 @@ pub enum Input {
     Engine(Event),
     /// The client will send nothing more: finish what is owed, then close.
     HalfClose,
+    /// The conversation is to go on elsewhere: finish the reply, then [`Input::Park`].
+    Drain(Problem),
+    /// The conversation cannot go on here: keep what can be kept for its resumption, and close with this.
+    Park(Problem),
     /// The deadline that was asked for has come (or any other moment: it is harmless).
     Tick,
+}
+
+impl Input {
+    /// Whether the client does something by it. A microphone that is on does not count: what is said into it does.
+    pub(crate) fn is_sign_of_life(&self) -> bool {
+        !matches!(
+            self,
+            Self::Voice { .. } | Self::Received { .. } | Self::Completion { .. } | Self::Engine(_) | Self::Tick
+        )
+    }
 }
 
 /// The result of a function run by the client.
@@ -214,6 +272,8 @@ pub enum Output {
         /// Where the silence to be heard with it ends; samples that have not come by now count as silence.
         until: InputSamples,
     },
+    /// The conversation can be resumed from here; `None`: not while this reply is being made.
+    Snapshot(Option<Box<Snapshot>>),
     /// Nothing more until an input or this time.
     Wait(MediaTime),
     /// The conversation is over. After this nothing follows.
@@ -395,6 +455,10 @@ pub enum ProblemCode {
     Unimplemented,
     /// A limit was reached.
     ResourceExhausted,
+    /// The client may not have it.
+    PermissionDenied,
+    /// The conversation was taken away.
+    Aborted,
     /// A deadline passed.
     DeadlineExceeded,
     /// The server cannot serve now.

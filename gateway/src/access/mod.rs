@@ -112,6 +112,11 @@ impl Access {
 pub struct Client(Option<Entry>);
 
 impl Client {
+    /// Whose conversations are whose: the same for as long as the key is. `None` where everybody may talk.
+    pub fn id(&self) -> Option<String> {
+        self.0.as_ref().map(|Entry { key, .. }| key.sha256.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// Whether a conversation could be begun now.
     ///
     /// # Errors

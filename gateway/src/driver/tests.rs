@@ -159,7 +159,7 @@ impl House {
             Settings { id: engine.next_session(), name: "s".into(), model: "toy".into(), timing: Timing::default() };
         let (to, inbound) = mpsc::channel(INBOUND_CAPACITY);
         let (outbound, from) = mpsc::channel(room);
-        let conversation = Conversation { setup, settings, output, echo_gate: true };
+        let conversation = Conversation { setup, settings, output, echo_gate: true, moments: None };
         let task = tokio::spawn(async move { converse(&engine, &media, conversation, inbound, outbound).await });
         Talk { to, from, task }
     }
@@ -229,6 +229,7 @@ fn name(message: &Outbound) -> &'static str {
         Outbound::Event(ServerEvent::SpeechStarted { .. }) => "speech_started",
         Outbound::Event(ServerEvent::SpeechStopped { .. }) => "speech_stopped",
         Outbound::Event(_) => "other",
+        Outbound::Resumption { .. } => "resumption",
     }
 }
 

@@ -6,8 +6,9 @@
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use causerie_model_api::{Modality, TurnId};
 use causerie_proto::v1::{self, client_message::MessageType as FromClient, server_message::MessageType as FromServer};
@@ -18,14 +19,23 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::inbound::{self, Action};
+use super::keeper::Keeper;
 use super::outbound::{Encoder, wire_problem};
+use super::parked::Parked;
 use super::setup::{self, ReadSetup};
 use super::{Dialect, Shared};
 use crate::admission::{Place, Waiting, shutting_down};
-use crate::driver::{Conversation, Ended, INBOUND_CAPACITY, Inbound, OUTBOUND_CAPACITY, Outbound, converse};
+use crate::driver::{Conversation, Ended, INBOUND_CAPACITY, Inbound, Moment, OUTBOUND_CAPACITY, Outbound, converse};
+use crate::resumption::{Redeemed, taken_over};
 
 /// Messages of the transport's own that may wait: warnings and answers to pings. At the bound the client is not read.
 const MAX_OWN: usize = 16;
+
+/// How long the last moment of a conversation may take to be kept.
+const KEEPING: Duration = Duration::from_secs(2);
+
+/// How long a conversation that is told to end may take to say what is to be kept of it.
+const PARKING: Duration = Duration::from_millis(500);
 
 /// What a transport reads of its client. The end of the stream means that the client sends nothing more and still
 /// listens.
@@ -53,8 +63,18 @@ pub struct Replies {
     playing: Arc<AtomicU64>,
     shared: Arc<Shared>,
     stage: Stage,
+    progress: Arc<Progress>,
     /// What ends the stream, once it is known.
     problem: Option<Problem>,
+}
+
+/// What the two sides of a stream tell each other. The flags stand alone: relaxed is enough.
+#[derive(Default)]
+struct Progress {
+    /// The setup was answered, and the answer taken.
+    answered: AtomicBool,
+    /// The conversation is kept when its client is gone, and ends by itself.
+    keeps: AtomicBool,
 }
 
 /// How far the stream has come.
@@ -77,9 +97,18 @@ impl Replies {
         let (own_out, own) = mpsc::channel(MAX_OWN);
         let (encoder_out, encoders) = mpsc::channel(1);
         let playing = Arc::new(AtomicU64::new(0));
-        let task = Task { shared: shared.clone(), dialect, stream, own: own_out, playing: playing.clone() };
+        let progress = Arc::<Progress>::default();
+        let task = Task {
+            shared: shared.clone(),
+            dialect,
+            stream,
+            own: own_out,
+            playing: playing.clone(),
+            progress: progress.clone(),
+        };
         let task = tokio::spawn(task.run(waiting, encoder_out, words_out));
-        Self { task, encoder: None, encoders, words, own, playing, shared, stage: Stage::Setup, problem: None }
+        let stage = Stage::Setup;
+        Self { task, encoder: None, encoders, words, own, playing, shared, stage, progress, problem: None }
     }
 
     /// The next message, or `None` when the words have ended.
@@ -106,8 +135,10 @@ impl Replies {
             match &word {
                 Outbound::Audio { turn, .. } => self.playing.store(turn.0, Ordering::Relaxed),
                 Outbound::Event(event) => self.shared.metrics.observe(event),
+                Outbound::Resumption { .. } => {}
             }
             self.stage = Stage::Open;
+            self.progress.answered.store(true, Ordering::Relaxed);
             if let Some(message) = encoder.encode(word) {
                 return Poll::Ready(Some(message));
             }
@@ -156,7 +187,9 @@ impl Stream for Replies {
 
 impl Drop for Replies {
     fn drop(&mut self) {
-        self.task.abort();
+        if !self.progress.keeps.load(Ordering::Relaxed) {
+            self.task.abort();
+        }
     }
 }
 
@@ -167,6 +200,7 @@ struct Task {
     stream: FromPeer,
     own: mpsc::Sender<FromServer>,
     playing: Arc<AtomicU64>,
+    progress: Arc<Progress>,
 }
 
 impl Task {
@@ -183,9 +217,42 @@ impl Task {
             _ = draining(&mut drain) => return Err(shutting_down()),
         };
         let Some(first) = first else { return Ok(Ended::ClientGone) };
-        let capabilities = self.shared.engine.capabilities()?;
-        let ReadSetup { setup, output, warnings } = setup::read(&first, &self.shared.catalog, &capabilities)?;
-        let place = waiting.enter()?;
+        let resumption = self.shared.resumption.clone();
+        let progress = self.progress.clone();
+        progress.keeps.store(first.session_resumption.is_some(), Ordering::Relaxed);
+        let asked = first.session_resumption.as_ref().and_then(|asked| asked.handle.as_deref());
+        let mut redeemed = match asked.filter(|handle| !handle.is_empty()) {
+            Some(handle) => Some(resumption.redeem(handle, waiting.caller().as_deref()).await?),
+            None => None,
+        };
+        let (kept, ended) = self.hold(waiting, first, redeemed.as_ref(), encoder, words).await;
+        // A client that could not go on from here goes on from where it was.
+        let lost = !kept || !progress.answered.load(Ordering::Relaxed);
+        if let Some(redeemed) = redeemed.take_if(|_| lost) {
+            resumption.put_back(redeemed).await;
+        }
+        ended
+    }
+
+    /// Holds the conversation, from its beginning or from where it was left. Whether it can be resumed, and how it
+    /// ended.
+    async fn hold(
+        self,
+        waiting: Waiting,
+        first: v1::Setup,
+        redeemed: Option<&Redeemed>,
+        encoder: mpsc::Sender<(Encoder, Place)>,
+        words: mpsc::Sender<Outbound>,
+    ) -> (bool, Result<Ended, Problem>) {
+        let opened = self.open(first, redeemed).and_then(|(wire, read)| {
+            let capabilities = self.shared.engine.capabilities()?;
+            Ok((wire, read, capabilities, waiting.enter()?))
+        });
+        let (wire, ReadSetup { setup, output, warnings }, capabilities, place) = match opened {
+            Ok(opened) => opened,
+            Err(problem) => return (false, Err(problem)),
+        };
+        let caller = waiting.caller();
         drop(waiting);
         let id = self.shared.engine.next_session();
         let settings = Settings {
@@ -195,7 +262,8 @@ impl Task {
             timing: self.shared.timing,
         };
         let mime = if setup.modality == Modality::Audio { output.mime() } else { String::new() };
-        tracing::info!(session = settings.name, dialect = ?self.dialect, "conversation begins");
+        let resumed = redeemed.is_some();
+        tracing::info!(session = settings.name, dialect = ?self.dialect, resumed, "conversation begins");
         // The other end cannot be full: one encoder is made.
         let _ = encoder.try_send((Encoder::new(self.dialect, capabilities, mime), place));
         drop(encoder);
@@ -203,18 +271,23 @@ impl Task {
             tell(&self.own, warning).await;
         }
 
+        let (mut moments, mut keeping, mut ending) = (None, None, None);
+        if setup.resumption {
+            let hold = self.shared.resumption.hold(redeemed, caller);
+            let (sender, receiver) = watch::channel(Moment::default());
+            ending = Some(hold.ending());
+            let keeper = Keeper { hold, setup: wire, moments: receiver, words: words.clone() };
+            keeping = Some(tokio::spawn(keeper.run()));
+            moments = Some(sender);
+        }
         let (inbound, from_client) = mpsc::channel(INBOUND_CAPACITY);
         let shared = self.shared.clone();
         let name = settings.name.clone();
-        let conversation = Conversation { setup, settings, output, echo_gate: self.shared.echo_gate };
+        let conversation = Conversation { setup, settings, output, echo_gate: self.shared.echo_gate, moments };
         let ended = tokio::select! {
             ended = converse(&shared.engine, &shared.media, conversation, from_client, words) => ended,
-            problem = self.read(inbound) => Err(problem),
+            problem = self.read(inbound, ending) => Err(problem),
             problem = Shared::cut_off(shared.drain.clone()) => Err(problem),
-        };
-        let ended = match ended {
-            Ok(Ended::Finished) if shared.drain.borrow().is_some() => Err(shutting_down()),
-            ended => ended,
         };
         match &ended {
             Ok(how) => tracing::info!(session = name, ?how, "conversation ends"),
@@ -222,7 +295,25 @@ impl Task {
                 tracing::info!(session = name, code = ?problem.code, field = problem.field, "conversation ends");
             }
         }
-        ended
+        let kept = match keeping {
+            Some(keeping) => timeout(KEEPING, keeping).await.is_ok_and(|kept| kept.unwrap_or(false)),
+            None => false,
+        };
+        (kept, ended)
+    }
+
+    /// What the client asks for, on the wire and in the session's words; what it does not say of a conversation that
+    /// it resumes is as it was.
+    fn open(&self, first: v1::Setup, redeemed: Option<&Redeemed>) -> Result<(v1::Setup, ReadSetup), Problem> {
+        let capabilities = self.shared.engine.capabilities()?;
+        let parked = redeemed.map(|redeemed| Parked::read(&redeemed.body)).transpose()?;
+        let wire = parked.as_ref().map_or_else(|| first.clone(), |parked| parked.setup(&first));
+        let mut read = setup::read(&wire, &self.shared.catalog, &capabilities)?;
+        if let Some(parked) = parked {
+            let latest = redeemed.and_then(|redeemed| redeemed.latest.as_deref());
+            parked.restore(latest.map(Parked::read).transpose()?, &mut read.setup);
+        }
+        Ok((wire, read))
     }
 
     /// The setup; `None` when the client went away or had nothing to say.
@@ -247,17 +338,28 @@ impl Task {
     }
 
     /// Reads the client until something ends the stream. Returns nothing but problems: a client that is done or gone
-    /// is left to the driver.
-    async fn read(mut self, inbound: mpsc::Sender<Inbound>) -> Problem {
+    /// is left to the driver, and so is a conversation that goes on elsewhere.
+    async fn read(mut self, inbound: mpsc::Sender<Inbound>, mut ending: Option<watch::Receiver<bool>>) -> Problem {
         let mut drain = self.shared.drain.clone();
-        loop {
+        // The setup is message 0.
+        for number in 1_u64.. {
             let message = tokio::select! {
                 message = self.stream.next() => message,
+                () = told_to_end(&mut ending) => {
+                    let _ = inbound.send(Inbound::Event(Input::Park(taken_over()))).await;
+                    return never(inbound).await;
+                }
                 deadline = draining(&mut drain) => {
                     // The turn that is owed is finished, if it can be in time.
                     let left = deadline.saturating_duration_since(Instant::now());
                     let _ = self.own.try_send(FromServer::GoAway(v1::GoAway { time_left: left.try_into().ok() }));
-                    None
+                    let _ = inbound.send(Inbound::Event(Input::Drain(shutting_down()))).await;
+                    let problem = tokio::select! {
+                        () = sleep_until(deadline) => shutting_down(),
+                        () = told_to_end(&mut ending) => taken_over(),
+                    };
+                    let _ = inbound.send(Inbound::Event(Input::Park(problem))).await;
+                    return never(inbound).await;
                 }
             };
             let message = match message {
@@ -265,8 +367,10 @@ impl Task {
                 None => {
                     let _ = inbound.send(Inbound::Event(Input::HalfClose)).await;
                     // Open until the driver has finished: a closed queue would mean that the client is gone.
-                    let _open = inbound;
-                    return pending().await;
+                    tokio::select! {
+                        problem = never(inbound) => return problem,
+                        () = told_to_end(&mut ending) => return taken_over(),
+                    }
                 }
                 Some(Err(Broken::Unreadable(problem))) => return problem,
                 Some(Err(Broken::Gone)) => {
@@ -275,7 +379,12 @@ impl Task {
                 }
             };
             let playing = Some(self.playing.load(Ordering::Relaxed)).filter(|turn| *turn > 0).map(TurnId);
-            for action in inbound::read(message, playing) {
+            let actions = inbound::read(message, playing);
+            let last = actions.iter().rposition(|action| matches!(action, Action::Pass(_)));
+            for (at, action) in actions.into_iter().enumerate() {
+                if Some(at) == last {
+                    drop(inbound.send(Inbound::Mark(number)).await);
+                }
                 match action {
                     // The driver has ended when nobody receives; its result is on the way.
                     Action::Pass(word) => drop(inbound.send(word).await),
@@ -286,7 +395,23 @@ impl Task {
                 }
             }
         }
+        pending().await
     }
+}
+
+/// Holds the queue open, as a closed one would mean that the client is gone.
+async fn never(_inbound: mpsc::Sender<Inbound>) -> Problem {
+    pending().await
+}
+
+/// Waits until the conversation goes on in another stream.
+async fn told_to_end(ending: &mut Option<watch::Receiver<bool>>) {
+    if let Some(ending) = ending
+        && ending.wait_for(|end| *end).await.is_ok()
+    {
+        return;
+    }
+    pending().await
 }
 
 // Of the queue alone: what a client is read from need not be shared.
@@ -298,7 +423,8 @@ impl Shared {
     /// Waits for the moment of a shutdown at which no turn is waited for any more.
     async fn cut_off(mut drain: watch::Receiver<Option<Instant>>) -> Problem {
         let deadline = draining(&mut drain).await;
-        sleep_until(deadline).await;
+        // Conversations that can be resumed say what is to be kept of them first.
+        sleep_until(deadline + PARKING).await;
         shutting_down()
     }
 }

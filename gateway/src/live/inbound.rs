@@ -157,6 +157,7 @@ mod tests {
         match action {
             Action::Pass(Inbound::Audio { mime, .. }) => format!("audio {mime}"),
             Action::Pass(Inbound::Video { mime, .. }) => format!("video {mime}"),
+            Action::Pass(Inbound::Mark(number)) => format!("mark {number}"),
             Action::Pass(Inbound::Event(input)) => format!("{input:?}"),
             Action::Pong(payload) => format!("pong {payload:?}"),
             Action::Note(problem) => format!("note {}", problem.field),

@@ -2,7 +2,8 @@
 //!
 //! A transport hands [`Replies`] the messages that it reads and carries the answers away; how they look on its wire is
 //! its own affair. [`setup`] reads the first message and [`inbound`] the others, [`outbound`] writes the answers; all
-//! three are pure. [`conversation`] joins them to the driver.
+//! three are pure. [`conversation`] joins them to the driver; [`keeper`] keeps the conversation as it goes, for its
+//! resumption.
 //!
 //! What is wrong with one message is told by a warning, and the conversation goes on. Published clients know no
 //! warnings: in their dialect what they would wait for in vain ends the stream with its problem.
@@ -10,7 +11,9 @@
 mod contents;
 mod conversation;
 mod inbound;
+mod keeper;
 mod outbound;
+mod parked;
 mod schema;
 mod setup;
 
@@ -26,6 +29,7 @@ use crate::catalog::Catalog;
 use crate::engine_host::EngineHandle;
 use crate::media::Media;
 use crate::metrics::Metrics;
+use crate::resumption::Resumption;
 
 pub use conversation::{Broken, FromPeer, Replies};
 
@@ -57,6 +61,8 @@ pub struct Shared {
     pub echo_gate: bool,
     /// How long a client may take to send its setup.
     pub setup_timeout: Duration,
+    /// Conversations that can be resumed.
+    pub resumption: Arc<Resumption>,
     /// Counts and latencies.
     pub metrics: Arc<Metrics>,
     /// Who may begin a conversation.

@@ -33,6 +33,16 @@ impl Encoder {
         match word {
             Outbound::Audio { turn, start, mime, data } => Some(self.audio(turn, start.0, mime, data)),
             Outbound::Event(event) => self.event(event),
+            Outbound::Resumption { handle, consumed } => {
+                let resumable = handle.is_some();
+                let consumed =
+                    i64::try_from(consumed).ok().filter(|_| resumable && self.dialect != Dialect::Compatible);
+                Some(message(MessageType::SessionResumptionUpdate(v1::SessionResumptionUpdate {
+                    new_handle: handle.unwrap_or_default(),
+                    resumable,
+                    last_consumed_client_message_index: consumed,
+                })))
+            }
         }
     }
 
@@ -189,6 +199,7 @@ fn turn_end(reason: TurnEnd) -> v1::TurnEndReason {
         TurnEnd::Finished(FinishReason::Stop) => v1::TurnEndReason::Stop,
         TurnEnd::Finished(FinishReason::MaxTokens) => v1::TurnEndReason::MaxTokens,
         TurnEnd::Finished(FinishReason::Empty) => v1::TurnEndReason::Empty,
+        TurnEnd::Finished(FinishReason::NotAddressed) => v1::TurnEndReason::NotAddressed,
         TurnEnd::Finished(FinishReason::ToolCalls) => v1::TurnEndReason::ToolCalls,
         TurnEnd::Interrupted => v1::TurnEndReason::Interrupted,
         TurnEnd::Failed => v1::TurnEndReason::Failed,
@@ -224,6 +235,8 @@ fn usage_metadata(usage: &Usage) -> v1::UsageMetadata {
         cached_content_token_count: count(usage.cached),
         prompt_tokens_details: details(usage.prompt_text, usage.prompt_audio),
         response_tokens_details: details(usage.response_text, usage.response_audio),
+        tool_use_prompt_token_count: count(usage.prompt_tools),
+        tool_use_prompt_tokens_details: details(usage.prompt_tools, 0),
         thoughts_token_count: count(usage.thoughts),
         ..Default::default()
     }
@@ -242,6 +255,7 @@ fn capabilities(of: &Capabilities) -> v1::Capabilities {
         audio_out: of.audio_out,
         thinking: of.thinking,
         tools: of.tools,
+        proactive: of.proactive,
         languages_in: of.languages_in.clone(),
         languages_out: of.languages_out.clone(),
         voices: of
@@ -319,8 +333,15 @@ mod tests {
     fn the_end_of_a_turn_carries_its_costs_and_times() {
         let mut encoder = encoder(Dialect::Causerie);
         encoder.encode(piece(3, 0));
-        let usage =
-            Usage { prompt_text: 10, prompt_audio: 5, cached: 4, response_text: 3, response_audio: 0, thoughts: 2 };
+        let usage = Usage {
+            prompt_text: 10,
+            prompt_audio: 5,
+            prompt_tools: 6,
+            cached: 4,
+            response_text: 3,
+            thoughts: 2,
+            ..Usage::default()
+        };
         let waterfall = Waterfall { endpoint: Some(-1.5), first_audio_sent: Some(700.0), ..Default::default() };
         let event = ServerEvent::TurnComplete {
             reason: TurnEnd::Finished(FinishReason::MaxTokens),
@@ -332,6 +353,7 @@ mod tests {
         let counts = message.usage_metadata.expect("the costs");
         assert_eq!((counts.prompt_token_count, counts.response_token_count, counts.total_token_count), (15, 3, 20));
         assert_eq!(counts.prompt_tokens_details.len(), 2);
+        assert_eq!((counts.tool_use_prompt_token_count, counts.tool_use_prompt_tokens_details.len()), (6, 1));
         assert_eq!(counts.response_tokens_details.len(), 1, "no audio, no entry");
         let Some(MessageType::ServerContent(content)) = message.message_type else { panic!("content") };
         assert!(content.turn_complete && !content.generation_complete);

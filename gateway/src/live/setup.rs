@@ -3,6 +3,8 @@
 //! What this server can never do is refused by its field; what only has no effect yet is reported by a warning after
 //! the setup, so that a client that asks for it by habit is served all the same.
 
+use std::time::Duration;
+
 use causerie_codec::OutputFormat;
 use causerie_model_api::{Capabilities, Modality, Thinking, ToolBehavior, ToolDeclaration};
 use causerie_proto::v1;
@@ -58,18 +60,16 @@ pub(super) fn read(wire: &v1::Setup, catalog: &Catalog, capabilities: &Capabilit
     if let Some(realtime) = &wire.realtime_input_config {
         read_realtime(realtime, &mut setup)?;
     }
-    if let Some(resumption) = &wire.session_resumption {
-        if resumption.handle.as_deref().is_some_and(|handle| !handle.is_empty()) {
-            return Err(Problem::new(
-                ProblemCode::NotFound,
-                "setup.session_resumption.handle",
-                "no conversation has this handle; start a new one without a handle",
-            ));
-        }
-        warnings.push(no_effect("setup.session_resumption", "conversations cannot be resumed"));
-    }
+    setup.resumption = wire.session_resumption.is_some();
     if let Some(compression) = &wire.context_window_compression {
         setup.compression = read_compression(compression)?;
+    }
+    setup.idle_timeout = wire.idle_timeout.map(read_idle).transpose()?;
+    setup.proactive = wire.proactivity.as_ref().is_some_and(|proactivity| proactivity.proactive_audio == Some(true));
+    if setup.proactive && !capabilities.proactive {
+        let what = format!("engine {} answers everything that it hears", capabilities.engine);
+        warnings.push(no_effect("setup.proactivity.proactive_audio", &what));
+        setup.proactive = false;
     }
     setup.input_transcription = wire.input_audio_transcription.is_some();
     setup.output_transcription = wire.output_audio_transcription.is_some();
@@ -349,6 +349,10 @@ fn read_function(field: &str, wire: &v1::FunctionDeclaration) -> Result<ToolDecl
         parameters: parameters.to_string(),
         behavior,
     })
+}
+
+fn read_idle(wire: prost_types::Duration) -> Result<Duration, Problem> {
+    Duration::try_from(wire).map_err(|_| invalid("setup.idle_timeout", "it is a negative duration"))
 }
 
 fn within(field: &str, value: f32, low: f32, high: f32) -> Result<f32, Problem> {

@@ -135,14 +135,6 @@ fn what_cannot_be_served_is_refused_by_its_field() {
     let detect = v1::realtime_input_config::AutomaticActivityDetection::default;
     let cases = [
         (v1::Setup { model: "models/none".into(), ..Default::default() }, NotFound, "setup.model"),
-        (
-            v1::Setup {
-                session_resumption: Some(v1::SessionResumptionConfig { handle: Some("x".into()) }),
-                ..Default::default()
-            },
-            NotFound,
-            "setup.session_resumption.handle",
-        ),
         (compression(Some(0), None), InvalidArgument, "setup.context_window_compression.trigger_tokens"),
         (compression(None, Some(-1)), InvalidArgument, "setup.context_window_compression.sliding_window.target_tokens"),
         (
@@ -304,7 +296,7 @@ fn compression_is_passed_on() {
 #[test]
 fn what_has_no_effect_is_told() {
     let wire = v1::Setup {
-        session_resumption: Some(v1::SessionResumptionConfig::default()),
+        proactivity: Some(v1::Proactivity { proactive_audio: Some(true) }),
         ..generation(v1::GenerationConfig {
             thinking_config: Some(v1::ThinkingConfig { thinking_budget: Some(100), include_thoughts: None }),
             ..Default::default()
@@ -312,7 +304,7 @@ fn what_has_no_effect_is_told() {
     };
     let read = try_read(&wire).expect("it is served all the same");
     let fields: Vec<&str> = read.warnings.iter().map(|w| w.field.as_str()).collect();
-    assert_eq!(fields, ["setup.generation_config.thinking_config", "setup.session_resumption"]);
+    assert_eq!(fields, ["setup.generation_config.thinking_config", "setup.proactivity.proactive_audio"]);
     assert_eq!(read.setup.thinking.budget, Some(0));
 }
 

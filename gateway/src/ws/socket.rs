@@ -164,6 +164,8 @@ fn close_frame(problem: &Problem) -> CloseFrame {
         ProblemCode::FailedPrecondition
         | ProblemCode::NotFound
         | ProblemCode::Unauthenticated
+        | ProblemCode::PermissionDenied
+        | ProblemCode::Aborted
         | ProblemCode::Unimplemented
         | ProblemCode::DeadlineExceeded => close_code::POLICY,
         ProblemCode::ResourceExhausted if problem.retryable => close_code::AGAIN,

@@ -23,6 +23,8 @@ pub struct SessionConfig {
     pub thinking: Thinking,
     /// Whether partial transcripts of the user's speech are wanted.
     pub interim_transcripts: bool,
+    /// Whether speech that is not meant for the model is left without an answer.
+    pub proactive: bool,
 }
 
 impl Default for SessionConfig {
@@ -38,6 +40,7 @@ impl Default for SessionConfig {
             max_output_tokens: None,
             thinking: Thinking::default(),
             interim_transcripts: true,
+            proactive: false,
         }
     }
 }
@@ -133,6 +136,8 @@ pub struct Capabilities {
     pub thinking: bool,
     /// Can call functions.
     pub tools: bool,
+    /// Can tell whether speech is meant for it.
+    pub proactive: bool,
     /// BCP-47 primary tags that it understands when spoken.
     pub languages_in: Vec<String>,
     /// BCP-47 tags that it speaks.

@@ -307,6 +307,15 @@ pub enum FinishReason {
     Empty,
     /// It waits for the results of its tool calls.
     ToolCalls,
+    /// What was said was not meant for the model.
+    NotAddressed,
+}
+
+impl FinishReason {
+    /// Whether there was nothing to reply to.
+    pub fn is_silent(self) -> bool {
+        matches!(self, Self::Empty | Self::NotAddressed)
+    }
 }
 
 /// Tokens of one turn.
@@ -316,6 +325,8 @@ pub struct Usage {
     pub prompt_text: u32,
     /// Audio tokens in the prompt (one per 40 ms heard in this turn).
     pub prompt_audio: u32,
+    /// Prompt tokens that are results of tools.
+    pub prompt_tools: u32,
     /// Prompt tokens that were found in the cache.
     pub cached: u32,
     /// Text tokens of the reply.

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use causerie_model_api::{
-    Cause, Event, FinishReason, InputSamples, Item, Modality, Origin, OutputSamples, Request, SessionConfig, SessionId,
-    ToolBehavior, TurnId, Usage,
+    Cause, Content, Event, FinishReason, InputSamples, Item, Modality, Origin, OutputSamples, Request, SessionConfig,
+    SessionId, ToolBehavior, TurnId, Usage,
 };
 
+use super::addressed::doubtful;
 use super::audio::AudioBuffer;
 use super::history::History;
 use super::networks::{Memory, Networks, User};
@@ -107,6 +108,10 @@ pub(super) struct Conversation<N: Networks> {
     /// The calls that its functions allow.
     grammar: Option<Arc<Grammar>>,
     pub(super) memory: N::Memory,
+    /// The memory that is not in use: that of questions whether speech is meant for the model, or while such a question
+    /// is asked (`asking`) that of the conversation.
+    other: N::Memory,
+    asking: bool,
     pub(super) turns: VecDeque<Turn<N>>,
     pub(super) out: Vec<Event>,
     pub(super) seed: u64,
@@ -145,6 +150,8 @@ impl<N: Networks> Conversation<N> {
             grammar: grammar(&config),
             config,
             memory: networks.memory(),
+            other: networks.memory(),
+            asking: false,
             turns: VecDeque::new(),
             out: Vec::new(),
             seed,
@@ -499,6 +506,11 @@ impl<N: Networks> Conversation<N> {
         if !turn.prompt.is_empty() {
             return Ok(true);
         }
+        if self.ask_first(networks, limit)? {
+            return Ok(true);
+        }
+        self.remember_conversation();
+        let Some(turn) = self.turns.front() else { return Ok(false) };
         let (user, from) = match (&turn.heard, turn.utterance) {
             // The history has the utterance and what was said and called since.
             _ if turn.parts > 0 => (User::Nothing, u64::MAX),
@@ -514,6 +526,10 @@ impl<N: Networks> Conversation<N> {
         let budget = budget.min(u32::try_from(limit / 2).unwrap_or(u32::MAX));
         let limit = limit - budget as usize;
         let prompt = networks.prompt(&self.config, self.history.before(from), user, budget > 0)?;
+        let results = self.history.before(from).iter().flat_map(|item| &item.content);
+        let tools = results
+            .map(|content| if let Content::ToolResult { value, .. } = content { networks.count(value) } else { 0 })
+            .sum();
         if let Some(turn) = self.turns.front_mut() {
             turn.crowded = (prompt.len() > limit).then_some((prompt.len(), limit));
             turn.emit(Event::prompt(Some(turn.id), prompt.len(), limit), &mut self.out);
@@ -529,11 +545,45 @@ impl<N: Networks> Conversation<N> {
         if let Some(turn) = self.turns.front_mut() {
             let add = |total: &mut u32, n: usize| *total = total.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
             add(&mut turn.usage.prompt_text, prompt.len());
+            add(&mut turn.usage.prompt_tools, tools);
             add(&mut turn.usage.cached, common);
             turn.prompt = prompt;
             turn.thought = (budget > 0).then(|| Thought::new(budget));
         }
         Ok(true)
+    }
+
+    /// Makes the prompt that asks whether what was heard is meant for the model, if that is to be asked.
+    fn ask_first(&mut self, networks: &N, limit: usize) -> Result<bool, String> {
+        let Some(turn) = self.turns.front().filter(|turn| !turn.addressed) else { return Ok(false) };
+        let (Some(heard), Some((from, _))) = (&turn.heard, turn.utterance) else { return Ok(false) };
+        let question = match doubtful(&self.config, self.history.before(from)) {
+            true => Some(networks.addressed(&heard.text)?).filter(|(prompt, _)| prompt.len() <= limit),
+            false => None,
+        };
+        let Some((prompt, choice)) = question else {
+            if let Some(turn) = self.turns.front_mut() {
+                turn.addressed = true;
+            }
+            return Ok(false);
+        };
+        if !std::mem::replace(&mut self.asking, true) {
+            std::mem::swap(&mut self.memory, &mut self.other);
+        }
+        let common = self.memory.common_prefix(&prompt).min(prompt.len().saturating_sub(1));
+        self.memory.truncate(common);
+        if let Some(turn) = self.turns.front_mut() {
+            turn.prompt = prompt;
+            turn.choice = Some(choice);
+        }
+        Ok(true)
+    }
+
+    /// Puts the memory of the conversation back into its place.
+    pub(super) fn remember_conversation(&mut self) {
+        if std::mem::take(&mut self.asking) {
+            std::mem::swap(&mut self.memory, &mut self.other);
+        }
     }
 
     /// Takes the token drawn for the first turn.
@@ -545,6 +595,15 @@ impl<N: Networks> Conversation<N> {
             let tool = tools.iter().find(|tool| tool.name == name);
             (format!("call-{session:x}-{id}-{n}"), tool.map_or(ToolBehavior::Blocking, |tool| tool.behavior))
         };
+        if let Some(choice) = turn.choice.take() {
+            turn.addressed = true;
+            turn.prompt.clear();
+            if choice.no.contains(&token) {
+                turn.stage = Stage::Spoken(FinishReason::NotAddressed);
+                self.settle_ended(0);
+            }
+            return;
+        }
         if turn.thought.is_some() {
             let (after, mark) = networks.after_thought();
             let ended = networks.ends(token);

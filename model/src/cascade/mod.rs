@@ -8,6 +8,7 @@
 //! Speculation needs no undo: the language model's memory is a cache of tokens, compared with the next prompt and cut
 //! where they differ, and the events of a proposed turn stay with it until it is committed.
 
+mod addressed;
 pub(crate) mod audio;
 mod conversation;
 mod history;
@@ -96,6 +97,7 @@ impl<N: Networks> Cascade<N> {
             Task::Speak => conversation.speak(&mut self.networks, &mut self.pcm),
             Task::Open => self.prefill_opening(id),
             Task::Prepare => {
+                conversation.remember_conversation();
                 let prompt = std::mem::take(&mut conversation.preparing);
                 let fits = prompt.len() <= self.limits.context;
                 if fits && prefill(&mut self.networks, &mut conversation.memory, &prompt, PREPARE_CHUNK) {
@@ -108,6 +110,7 @@ impl<N: Networks> Cascade<N> {
 
     fn prefill_opening(&mut self, id: SessionId) {
         let Some(conversation) = self.sessions.get_mut(&id) else { return };
+        conversation.remember_conversation();
         let prompt = std::mem::take(&mut conversation.opening);
         if prefill(&mut self.networks, &mut conversation.memory, &prompt, PREFILL_CHUNK) {
             conversation.opening = prompt;
@@ -178,6 +181,7 @@ impl<N: Networks> Cascade<N> {
                     sampling: &conversation.config.sampling,
                     seed: conversation.seed ^ turn.id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
                     reply: &turn.reply,
+                    choice: turn.choice.as_ref(),
                     constraint: turn.scanner.constraint().map(|a| (a, self.networks.pending(&turn.detokenizer))),
                 });
                 Some(Chunk { memory, tokens, draw })

@@ -3,6 +3,7 @@
 
 use causerie_model_api::{Capabilities, Item, Sampling, SessionConfig};
 
+use super::addressed::Choice;
 use crate::tools::Acceptor;
 
 /// A recogniser, a language model and a voice.
@@ -34,6 +35,10 @@ pub(super) trait Networks: Send {
         user: User<'_>,
         thinks: bool,
     ) -> Result<Vec<u32>, String>;
+    /// How many tokens a text has.
+    fn count(&self, text: &str) -> usize;
+    /// The prompt that asks whether a sentence is meant for the model, and what may answer it.
+    fn addressed(&self, sentence: &str) -> Result<(Vec<u32>, Choice), String>;
     /// What stands between a thought and the reply, and whether the model writes its beginning when it has done
     /// thinking (as text).
     fn after_thought(&self) -> (&[u32], Option<&str>);
@@ -108,4 +113,6 @@ pub(super) struct Draw<'a> {
     pub(super) reply: &'a [u32],
     /// What the text may go on with, and the bytes of it that the detokenizer holds back.
     pub(super) constraint: Option<(&'a Acceptor, &'a [u8])>,
+    /// The reply is one of these.
+    pub(super) choice: Option<&'a Choice>,
 }

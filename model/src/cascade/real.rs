@@ -7,6 +7,7 @@ use causerie_kernels::ops::sample;
 use causerie_model_api::{Capabilities, Content, Engine, Item, Role, Sampling, SessionConfig, ToolDeclaration};
 use serde_json::json;
 
+use super::addressed::{self, Choice};
 use super::networks::{Chunk, Heard, Memory, Networks, Spoken, User};
 use super::{Cascade, Limits};
 use crate::lm::{self, End, KvCache, Lm, LmError, Message, Segment};
@@ -151,6 +152,7 @@ fn capabilities(options: &Options, lm_path: &Path, whisper: &Whisper, lm: &Lm, s
         audio_out: true,
         thinking: true,
         tools: true,
+        proactive: true,
         languages_in: whisper.languages().iter().map(|l| (*l).to_owned()).collect(),
         languages_out,
         voices,
@@ -230,6 +232,21 @@ impl Networks for Real {
         Ok(prompt)
     }
 
+    fn count(&self, text: &str) -> usize {
+        self.lm.tokenizer().encode(text, false).len()
+    }
+
+    fn addressed(&self, sentence: &str) -> Result<(Vec<u32>, Choice), String> {
+        let messages =
+            [Message::text("system", addressed::INSTRUCTION), Message::text("user", addressed::question(sentence))];
+        let prompt = self.lm.prompt(&messages, &[], End::Reply).map_err(|error| error.to_string())?;
+        let first = |words: &[&str]| {
+            let tokens = words.iter().filter_map(|word| self.lm.tokenizer().encode(word, false).first().copied());
+            tokens.collect::<Vec<u32>>()
+        };
+        Ok((prompt, Choice { yes: first(&["Yes", "yes"]), no: first(&["No", "no"]) }))
+    }
+
     fn after_thought(&self) -> (&[u32], Option<&str>) {
         (&self.thoughts.close, self.thoughts.mark)
     }
@@ -246,6 +263,9 @@ impl Networks for Real {
                 let params = params(draw.sampling);
                 let context = sample::Context { seen: draw.reply, reply: draw.reply };
                 let logits = self.scratch.logits(index);
+                if let Some(choice) = draw.choice {
+                    return choice.of(logits);
+                }
                 let position = draw.reply.len() as u64;
                 match draw.constraint {
                     None => sample::sample(&mut self.sampler, logits, &params, context, draw.seed, position),

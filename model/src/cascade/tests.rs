@@ -7,11 +7,14 @@ use causerie_model_api::{
 };
 use proptest::prelude::*;
 
+use super::addressed::Choice;
 use super::networks::{Heard, Spoken, User};
 use super::*;
 
 const END: u32 = 0;
 const CALL: u32 = 5_000;
+const YES: u32 = 5_001;
+const NO: u32 = 5_002;
 
 #[derive(Default)]
 struct Toy {
@@ -97,6 +100,10 @@ impl Networks for Toy {
                 let draw = c.draw.as_ref()?;
                 let n = draw.reply.len();
                 let prompt: String = c.memory.0.iter().filter_map(|t| char::from_u32(*t)).collect();
+                if draw.choice.is_some() {
+                    // Speech that is short is for somebody else.
+                    return Some(if prompt.contains("? 9600 ") { NO } else { YES });
+                }
                 // It calls the function that it has, once for each thing that is said to it.
                 if prompt.contains("|f>") && n == 2 && prompt.rfind("[Result:") <= prompt.rfind("[User:") {
                     return Some(CALL);
@@ -116,6 +123,13 @@ impl Networks for Toy {
         } else {
             format!(" Word{token}")
         }
+    }
+    fn count(&self, text: &str) -> usize {
+        text.chars().count()
+    }
+    fn addressed(&self, sentence: &str) -> Result<(Vec<u32>, Choice), String> {
+        let choice = Choice { yes: vec![YES], no: vec![NO] };
+        Ok((format!("for me? {sentence}").chars().map(u32::from).collect(), choice))
     }
     fn after_thought(&self) -> (&[u32], Option<&str>) {
         (&[41], None)
@@ -173,7 +187,8 @@ fn a_turn_waits_for_its_call_and_goes_on_with_the_result() {
     assert_eq!(settle(&mut e), [], "it waits");
     answer(&mut e, &events.clone(), "7");
     events.extend(settle(&mut e));
-    let Some(Event::Done { reason: FinishReason::Stop, .. }) = events.last() else { panic!("{events:?}") };
+    let Some(Event::Done { reason: FinishReason::Stop, usage, .. }) = events.last() else { panic!("{events:?}") };
+    assert_eq!(usage.prompt_tools, 1, "the result has one token");
     let text = said(&events, 1);
     assert!(!text.contains(['{', '}']) && text.matches("Word").count() == 2 + 9, "{text}");
     let (first, rest) = text.split_at(text.match_indices(" Word").nth(2).unwrap().0);
@@ -472,6 +487,33 @@ fn a_prompt_without_room_waits_until_the_session_forgets() {
     let c = &e.sessions[&S];
     assert_eq!(c.memory.tokens(), c.opening_prompt(&e.networks).unwrap());
     assert!(!history_of(&e).contains('x'));
+}
+
+#[test]
+fn what_is_not_meant_for_the_model_is_left_without_an_answer() {
+    let mut e = Cascade::new(Toy::default(), LIMITS);
+    let config = Box::new(SessionConfig { proactive: true, ..SessionConfig::default() });
+    e.submit(Request::Open { session: S, config, history: Vec::new() }).unwrap();
+    settle(&mut e);
+    audio(&mut e, 0, 0.5, 9_600);
+    e.submit(start(1, 0, 9_600)).unwrap();
+    let events = settle(&mut e);
+    let [Event::Heard { .. }, Event::Done { reason: FinishReason::NotAddressed, .. }] = &events[..] else {
+        panic!("{events:?}");
+    };
+    let before = e.sessions[&S].opening_prompt(&e.networks).unwrap();
+    assert!(history_of(&e).contains("[User:9600 samples.]"), "it was heard all the same");
+    audio(&mut e, 9_600, 0.5, 16_000);
+    e.submit(start(2, 9_600, 25_600)).unwrap();
+    let events = settle(&mut e);
+    assert!(matches!(events.last(), Some(Event::Done { reason: FinishReason::Stop, .. })), "{events:?}");
+    let c = &e.sessions[&S];
+    assert!(c.memory.common_prefix(&before) > 10, "the question is not part of the conversation");
+    // What is written is always for the model.
+    e.submit(Request::Append { session: S, items: vec![Item::text(Role::User, "? 9600 ")] }).unwrap();
+    e.submit(Request::Start { session: S, turn: TurnId(3), cause: Cause::History }).unwrap();
+    let events = settle(&mut e);
+    assert!(matches!(events.last(), Some(Event::Done { reason: FinishReason::Stop, .. })), "{events:?}");
 }
 
 #[test]

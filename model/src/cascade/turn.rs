@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use causerie_model_api::{CREDIT_AHEAD, Event, FinishReason, ToolBehavior, ToolCall, TurnId, Usage};
 
+use super::addressed::Choice;
 use super::networks::{Heard, Networks};
 use crate::speech::clauses::{Clause, Splitter};
 use crate::tools::{Piece, Scanner};
@@ -75,6 +76,10 @@ pub(super) struct Turn<N: Networks> {
     pub(super) detokenizer: N::Detokenizer,
     /// What is said; calls are not part of it.
     pub(super) text: String,
+    /// Whether what it answers is meant for the model is not known yet: what may answer that.
+    pub(super) choice: Option<Choice>,
+    /// It is known, or was never asked.
+    pub(super) addressed: bool,
     /// While it thinks and does not speak.
     pub(super) thought: Option<Thought>,
     /// Parts calls from what is said.
@@ -121,6 +126,8 @@ impl<N: Networks> Turn<N> {
             reply: Vec::new(),
             detokenizer: N::Detokenizer::default(),
             text: String::new(),
+            choice: None,
+            addressed: utterance.is_none(),
             thought: None,
             scanner,
             calls: Vec::new(),

@@ -1,4 +1,4 @@
-//! Chores of the project: `cargo xtask bench`, `networks`, `turns`, `thinking`, `kernels` and `parity`.
+//! Chores of the project: `cargo xtask bench`, `networks`, `turns`, `thinking`, `addressed`, `kernels` and `parity`.
 //!
 //! - [`latency`]: how soon a running server answers spoken questions, one caller and several at once.
 //! - [`networks`]: the networks by themselves, beside their peers.
@@ -7,9 +7,11 @@
 //! - [`parity`]: the omni model beside a reference implementation's results.
 //! - [`machine`]: what it was measured on.
 //! - [`thinking`]: what thinking gains and costs.
+//! - [`addressed`]: telling speech that is meant for the model.
 //! - [`table`]: samples as one line of a table.
 #![forbid(unsafe_code)]
 
+mod addressed;
 mod kernels;
 mod latency;
 mod machine;
@@ -40,6 +42,8 @@ enum Chore {
     Kernels(kernels::KernelsArgs),
     /// Measure what thinking gains and costs.
     Thinking(thinking::ThinkingArgs),
+    /// Measure how well speech that is meant for the model is told from other.
+    Addressed(addressed::AddressedArgs),
     /// Compare the omni model with a reference implementation.
     Parity(parity::ParityArgs),
 }
@@ -51,6 +55,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Turns(args) => turns::turns(&args),
         Chore::Kernels(args) => kernels::kernels(&args),
         Chore::Thinking(args) => thinking::thinking(&args),
+        Chore::Addressed(args) => addressed::addressed(&args),
         Chore::Parity(args) => parity::parity(&args),
     }
 }

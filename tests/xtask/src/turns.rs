@@ -204,7 +204,11 @@ impl<'a> Run<'a> {
                 Output::Client(ServerEvent::Interrupted) => {
                     self.interrupted.get_or_insert(self.now);
                 }
-                Output::Engine(_) | Output::Client(_) | Output::RunTool(_) | Output::StopTool(_) => {}
+                Output::Engine(_)
+                | Output::Client(_)
+                | Output::RunTool(_)
+                | Output::StopTool(_)
+                | Output::Snapshot(_) => {}
             }
         }
     }

@@ -25,6 +25,7 @@
 //! and the engine forgets what it heard.
 
 mod requests;
+mod snapshots;
 mod speech;
 mod turns;
 mod window;
@@ -38,6 +39,7 @@ use std::time::Duration;
 use causerie_model_api::{Capabilities, Item, Origin, Request, SessionId, ToolBehavior, ToolDeclaration, TurnId};
 use causerie_units::MediaTime;
 
+use self::snapshots::Snapshots;
 use crate::ear::{self, Ear};
 use crate::history::{History, Place};
 use crate::reply::{Marks, Reply};
@@ -92,6 +94,11 @@ pub struct Session {
     prompt_tokens: u32,
     /// What instruction and functions weigh beside the history.
     fixed_weight: usize,
+    snapshots: Snapshots,
+    /// Why the conversation is to be parked when its reply is over.
+    parting: Option<Problem>,
+    /// When something happened last.
+    active: MediaTime,
     tools: Tools,
     behaviors: Vec<(String, ToolBehavior)>,
     /// Names of the functions that the server runs.
@@ -180,7 +187,8 @@ impl Session {
         settings: Settings,
         now: MediaTime,
     ) -> Result<Self, Problem> {
-        let Accepted { rules, config, opened, server_tools, history: before } = accept(setup, capabilities, &settings)?;
+        let accepted = accept(setup, capabilities, &settings)?;
+        let Accepted { rules, config, opened, server_tools, history: before, calls, owed, turns } = accepted;
         let mut history = History::default();
         for item in &before {
             history.give(item.clone());
@@ -189,7 +197,7 @@ impl Session {
         let fixed_weight = config.system_instruction.len() + config.tools.iter().map(declared).sum::<usize>();
         let behaviors = config.tools.iter().map(|tool| (tool.name.clone(), tool.behavior)).collect();
         let open = Request::Open { session: settings.id, config: Box::new(config), history: before };
-        Ok(Self {
+        let mut session = Self {
             id: settings.id,
             now,
             outputs: VecDeque::from([Output::Engine(open), Output::Client(ServerEvent::SetupComplete(opened))]),
@@ -207,20 +215,27 @@ impl Session {
             packet: Duration::ZERO,
             last_speech: now,
             last_utterance: 0,
-            next_turn: 1,
+            next_turn: turns + 1,
             history,
             prompt_tokens: 0,
             fixed_weight,
+            snapshots: Snapshots::default(),
+            parting: None,
+            active: now,
             tools: Tools::default(),
             behaviors,
             server_tools,
             rules,
-        })
+        };
+        session.restore(calls, owed);
+        session.snapshot();
+        Ok(session)
     }
 
     /// Takes one input at time `now`, which never goes back (an earlier one counts as the latest).
     pub fn handle_input(&mut self, now: MediaTime, input: Input) {
         self.now = self.now.max(now);
+        let happens = input.is_sign_of_life();
         self.advance();
         if self.phase == Phase::Closed {
             return;
@@ -230,6 +245,8 @@ impl Session {
             (_, Input::Engine(event)) => self.engine_event(event),
             (_, Input::ToolDone { id, value }) => self.tool_done(&id, value),
             (_, Input::Played { until }) => self.played(until.0),
+            (_, Input::Park(problem)) => self.park(problem),
+            (_, Input::Drain(problem)) => self.drain(problem),
             (Phase::Live, Input::Received { until }) => self.audio_received(until.0),
             (Phase::Live, Input::Voice { probability, from, to }) => self.voice(probability, from.0, to.0),
             (Phase::Live, Input::Completion { until, probability }) => self.completion(until.0, probability),
@@ -246,16 +263,41 @@ impl Session {
         }
         self.bound_history();
         self.advance();
+        if happens || !self.is_idle() {
+            self.active = self.now;
+        }
+        self.snapshot();
     }
 
     /// The next effect; [`Output::Wait`] when there is none now.
     pub fn poll_output(&mut self) -> Output {
-        self.outputs.pop_front().unwrap_or_else(|| Output::Wait(self.deadline()))
+        self.outputs.pop_front().unwrap_or_else(|| Output::Wait(self.deadline().min(self.snapshot_due())))
     }
 
     /// What has been said, oldest first, as the listener heard it.
     pub fn history(&self) -> impl DoubleEndedIterator<Item = &Item> {
         self.history.iter()
+    }
+
+    /// Whether nothing is on its way and nothing is waited for.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase == Phase::Live
+            && self.user == User::Silent
+            && self.reply.is_none()
+            && self.ending.is_none()
+            && !self.owed
+    }
+
+    /// When a conversation in which nothing happens is given up.
+    fn idle_ends(&self) -> Option<MediaTime> {
+        self.rules.idle_timeout.filter(|_| self.is_idle()).map(|idle| self.active + idle)
+    }
+
+    /// Nothing happens any more.
+    fn give_up(&mut self) {
+        let seconds = self.rules.idle_timeout.unwrap_or_default().as_secs_f64();
+        let message = format!("nothing was said or sent for {seconds} s");
+        self.park(Problem::new(ProblemCode::DeadlineExceeded, "setup.idle_timeout", message));
     }
 
     /// The timers: what they wait for, and until when. [`Session::advance`] does what is due.
@@ -271,6 +313,7 @@ impl Session {
             self.ending.as_ref().map(|ending| ending.deadline),
             self.tools.deadline(),
             self.silence_wanted().map(|silence| self.silent_at(silence)),
+            self.idle_ends(),
         ];
         timers.into_iter().flatten().min().unwrap_or(MediaTime::MAX)
     }
@@ -286,6 +329,9 @@ impl Session {
             self.truncated(None);
         }
         self.late_tools();
+        if self.idle_ends().is_some_and(|ends| ends <= self.now) {
+            return self.give_up();
+        }
         // The end of a reply can make room for what has waited, which may be due as well.
         for _ in 0..MAX_CONSEQUENCES {
             self.silence();

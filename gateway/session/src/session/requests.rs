@@ -2,6 +2,7 @@
 
 use causerie_model_api::{Content, Item, Request, Role, Scheduling, ToolBehavior, ToolCall, TurnId};
 
+use super::snapshots::RESTORED;
 use super::{Session, User};
 use crate::history::{MAX_ITEMS, bytes};
 use crate::tools::{Call, CallState};
@@ -52,6 +53,7 @@ impl Session {
         if !self.fits(&items, field) {
             return;
         }
+        self.forget_restored();
         self.interrupt();
         self.append(items, field);
         self.start_from_history();
@@ -135,18 +137,17 @@ impl Session {
         }
     }
 
-    /// What the turn called is not wanted any more.
-    pub(super) fn cancel_tools(&mut self, turn: TurnId) {
-        let mut ids = Vec::new();
-        for (id, server) in self.tools.cancel(turn) {
-            match server {
-                true => self.outputs.push_back(Output::StopTool(id)),
-                false => ids.push(id),
-            }
+    /// What the turn called is not wanted any more. The calls, with their functions.
+    pub(super) fn cancel_tools(&mut self, turn: TurnId) -> Vec<(String, String)> {
+        let cancelled = self.tools.cancel(turn);
+        let ids: Vec<String> = cancelled.iter().filter(|(.., server)| !server).map(|(id, ..)| id.clone()).collect();
+        for (id, ..) in cancelled.iter().filter(|(.., server)| *server) {
+            self.outputs.push_back(Output::StopTool(id.clone()));
         }
         if !ids.is_empty() {
             self.client(ServerEvent::ToolCallCancellation(ids));
         }
+        cancelled.into_iter().map(|(id, name, _)| (id, name)).collect()
     }
 
     /// Turns do not wait for ever.
@@ -235,10 +236,12 @@ impl Session {
             if !self.tools.open_in(turn) {
                 reply.done = None;
             }
+        } else if turn == RESTORED && !will_continue {
+            self.restored_result();
         }
     }
 
-    fn result(&mut self, call: String, name: String, value: String, will_continue: bool) {
+    pub(super) fn result(&mut self, call: String, name: String, value: String, will_continue: bool) {
         let content = vec![Content::ToolResult { call: call.clone(), name: name.clone(), value: value.clone() }];
         self.history.push(Item { role: Role::Tool, content });
         self.drop_proposal();

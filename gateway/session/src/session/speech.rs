@@ -5,6 +5,7 @@ use std::time::Duration;
 use causerie_model_api::{Cause, InputSamples, Origin, OutputSamples, Request, TurnId};
 use causerie_units::MediaTime;
 
+use super::snapshots::RESTORED;
 use super::{Phase, Session, User, Verdict};
 use crate::ear;
 use crate::reply::{Reply, Utterance};
@@ -281,6 +282,14 @@ impl Session {
         self.client(ServerEvent::SpeechStopped { at: InputSamples(at) });
         self.ear.clear();
         self.user = User::Silent;
+        let proposal = match proposal {
+            proposal if !self.tools.open_in(RESTORED) => proposal,
+            proposal => {
+                self.discard(proposal);
+                self.forget_restored();
+                None
+            }
+        };
         if self.reply.is_some() {
             self.discard(proposal);
             if !self.rules.interruption {

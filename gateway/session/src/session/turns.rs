@@ -91,7 +91,7 @@ impl Session {
             }
             Event::Failed { turn: None, resumable: true, .. } => {
                 let problem = Problem::new(ProblemCode::Unavailable, "", "the engine cannot go on");
-                self.close(Err(Problem { retryable: true, ..problem }));
+                self.park(Problem { retryable: true, ..problem });
             }
             // What the engine will never take is the client's to change: its message has the numbers.
             Event::Failed { turn: None, resumable: false, error } => {
@@ -231,6 +231,7 @@ impl Session {
                 self.fail_reply(ProblemCode::DeadlineExceeded, "the engine did not answer in time");
             }
         }
+        self.part();
         let idle = self.reply.is_none() && self.ending.is_none() && self.user == User::Silent && !self.owed;
         if self.phase == Phase::Finishing && idle {
             self.close(Ok(()));
@@ -250,7 +251,7 @@ impl Session {
         {
             self.client(ServerEvent::OutputTranscription { text });
         }
-        if reply.done != Some(FinishReason::Empty) {
+        if !reply.done.is_some_and(FinishReason::is_silent) {
             self.client(ServerEvent::GenerationComplete);
         }
         self.reply = Some(reply);
@@ -267,7 +268,7 @@ impl Session {
         let Some(mut reply) = self.reply.take() else { return };
         let reason = reply.done.unwrap_or(FinishReason::Stop);
         self.turn_complete(TurnEnd::Finished(reason), reply.usage, &reply.marks, reply.playout.ran_dry());
-        if let Some(origin) = reply.origin.filter(|_| reply.heard.is_none() && reason != FinishReason::Empty) {
+        if let Some(origin) = reply.origin.filter(|_| reply.heard.is_none() && !reason.is_silent()) {
             // The engine heard it and has no words for it.
             let place = self.history.reserve();
             self.history.put(place, Item { role: Role::User, content: Vec::new() }, Some(origin));

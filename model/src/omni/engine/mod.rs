@@ -203,6 +203,7 @@ fn capabilities(omni: &Omni, options: &Options, context: usize) -> Capabilities 
         audio_out: true,
         thinking: false,
         tools: false,
+        proactive: false,
         languages_in: Vec::new(),
         languages_out: Vec::new(),
         voices,

@@ -1,5 +1,7 @@
 //! Speech: turns, pauses, interruptions, and clients that fall silent.
 
+use std::time::Duration;
+
 use causerie_model_api::*;
 
 use super::stage::{Script, Stage, setup};
@@ -658,4 +660,18 @@ fn a_turn_that_includes_all_input_reaches_back() {
         4452 > speech 1 160..200
         "#,
     );
+}
+
+#[test]
+fn a_conversation_in_which_nothing_happens_is_given_up_if_its_client_wants_that() {
+    let mut stage = Stage::new(Setup { idle_timeout: Some(Duration::from_secs(30)), ..setup() }, Script::default());
+    stage.quiet(20_000).speak(480).quiet(20_000);
+    assert!(stage.history().contains("Model"), "silence before and after does not count together");
+    stage.lines();
+    stage.quiet(9_000);
+    assert!(!stage.closed);
+    let lines = stage.quiet(10_000).lines();
+    assert!(stage.closed && lines.contains("nothing was said or sent for 30 s"), "{lines}");
+    let mut stage = Stage::new(setup(), Script::default());
+    assert!(!stage.pass(10_000_000).closed, "nobody is given up otherwise");
 }

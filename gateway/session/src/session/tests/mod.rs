@@ -5,5 +5,6 @@ mod endpoints;
 mod order;
 mod properties;
 mod requests;
+mod snapshots;
 mod stage;
 mod window;

@@ -2,7 +2,17 @@
 
 use proptest::prelude::*;
 
-use crate::fuzz::{fuzz_session, speculate};
+use crate::fuzz::{fuzz_session, resumes, speculate};
+
+#[test]
+fn a_resumed_conversation_answers_as_the_one_that_goes_on() {
+    for kind in [0, 1, 2, 3, 16] {
+        for turns in 0..4 {
+            assert!(resumes(kind, turns), "kind {kind}, {turns} turns: nothing was compared");
+        }
+    }
+    assert!(!resumes(64, 1), "nobody asked for it");
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use causerie_model_api::*;
 use causerie_units::MediaTime;
 
-use crate::{Input, Output, ServerEvent, Session, Settings, Setup, Timing};
+use crate::{Input, Output, ServerEvent, Session, Settings, Setup, Snapshot, Timing};
 
 pub(super) const ID: SessionId = SessionId(7);
 
@@ -75,6 +75,7 @@ pub(super) struct Stage {
     pub(super) script: Script,
     pub(super) log: String,
     pub(super) closed: bool,
+    pub(super) snapshots: Vec<Option<Snapshot>>,
     /// Time in milliseconds.
     now: u64,
     /// Input so far, in samples.
@@ -93,6 +94,7 @@ impl Stage {
             script,
             log: String::new(),
             closed: false,
+            snapshots: Vec::new(),
             now: 0,
             input: 0,
             coming: VecDeque::new(),
@@ -212,6 +214,7 @@ impl Stage {
                     }
                 }
                 Output::Client(ServerEvent::Audio { turn, start, pcm }) => self.hear(turn, start.0, pcm.len() as u64),
+                Output::Snapshot(snapshot) => self.snapshots.push(snapshot.map(|snapshot| *snapshot)),
                 Output::RunTool(call) => self.line('|', &format!("run {}", call.id)),
                 Output::StopTool(id) => self.line('|', &format!("stop {id}")),
                 Output::Client(event) => {

@@ -1,0 +1,201 @@
+//! Conversations that go on in another stream, and after another server has taken over.
+
+use causerie_gateway::config::{Config, ResumptionConfig};
+use causerie_model_api::Modality;
+use causerie_proto::v1::{self, client_message::MessageType as ToServer, server_message::MessageType as FromServer};
+use causerie_tests::service::{Call, OUR_PATH, config, connect, first, resumable, setup, start};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+fn anew(handle: &str) -> v1::Setup {
+    resumable(v1::Setup::default(), Some(handle))
+}
+
+/// How a stream with this setup ends that is not answered.
+async fn refusal(channel: &Channel, setup: v1::Setup) -> Status {
+    let mut call = Call::open(channel, OUR_PATH, first(setup)).await.expect("there is a place");
+    call.next().await.expect_err("it is refused")
+}
+
+fn with_function() -> v1::Setup {
+    let function = v1::FunctionDeclaration { name: "look".into(), ..Default::default() };
+    let tools = vec![v1::Tool { function_declarations: vec![function], ..Default::default() }];
+    resumable(v1::Setup { tools, ..setup(Modality::Text) }, None)
+}
+
+fn result(call: &v1::FunctionCall) -> ToServer {
+    let response = v1::FunctionResponse {
+        id: call.id.clone(),
+        name: call.name.clone(),
+        response: Some(prost_types::Struct::default()),
+        ..Default::default()
+    };
+    ToServer::ToolResponse(v1::ToolResponse { function_responses: vec![response] })
+}
+
+#[tokio::test]
+async fn a_conversation_goes_on_in_another_stream() {
+    let server = start(&config()).await;
+    let channel = connect(server.grpc_addr).await;
+    let (mut call, _) = Call::begin(&channel, resumable(setup(Modality::Text), None)).await;
+    let beginning = call.handle().await;
+    call.say("hello").await;
+    let turn = call.turn().await;
+    let none = |update: &v1::SessionResumptionUpdate| !update.resumable && update.new_handle.is_empty();
+    assert!(turn.resumption.iter().all(none), "a reply cannot be resumed: {:?}", turn.resumption);
+    let handle = call.handle().await;
+    drop(call);
+
+    // The settings are as they were: it is answered in text.
+    let (mut call, _) = Call::begin(&channel, anew(&handle)).await;
+    call.say("recall").await;
+    assert_eq!(call.turn().await.text, "hello");
+    let handle_of_second = call.handle().await;
+    call.half_close();
+    call.end().await.0.expect("it ends well");
+
+    for spent in [&beginning, &handle] {
+        let status = refusal(&channel, anew(spent)).await;
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        assert!(status.message().contains("already"), "{status}");
+    }
+    let status = refusal(&channel, anew("c2hvcnQ")).await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().starts_with("setup.session_resumption.handle"), "{status}");
+
+    // What cannot be opened does not spend a handle.
+    let wrong = v1::Setup { speaking_rate: Some(9.0), ..anew(&handle_of_second) };
+    assert_eq!(refusal(&channel, wrong).await.code(), Code::InvalidArgument);
+    let (mut call, _) = Call::begin(&channel, anew(&handle_of_second)).await;
+    call.say("recall").await;
+    assert_eq!(call.turn().await.text, "hello");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_still_open_gives_way() {
+    let server = start(&config()).await;
+    let channel = connect(server.grpc_addr).await;
+    let (mut old, _) = Call::begin(&channel, with_function()).await;
+    old.say("call look").await;
+    let called = old.function_call().await;
+    let handle = old.handle().await;
+    // The result arrives on the old stream, and the client does not know it.
+    old.send(result(&called)).await;
+    let turn = old.turn().await;
+    assert_eq!(turn.text, "You said: look gave {}");
+
+    let (mut new, _) = Call::begin(&channel, anew(&handle)).await;
+    let (end, rest) = old.end().await;
+    assert_eq!(end.expect_err("it is elsewhere").code(), Code::Aborted);
+    assert_eq!(rest.errors[0].code, "ABORTED");
+    // The handle is of before the result, which is not lost: its turn is made again.
+    assert_eq!(new.turn().await.text, "You said: look gave {}");
+}
+
+#[tokio::test]
+async fn results_are_taken_after_a_reconnect() {
+    let server = start(&config()).await;
+    let channel = connect(server.grpc_addr).await;
+    let (mut call, _) = Call::begin(&channel, with_function()).await;
+    call.say("call look").await;
+    let called = call.function_call().await;
+    let handle = call.handle().await;
+    drop(call);
+    let (mut call, _) = Call::begin(&channel, anew(&handle)).await;
+    call.send(result(&called)).await;
+    assert_eq!(call.turn().await.text, "You said: look gave {}");
+    call.send(result(&called)).await;
+    match call.next().await.expect("the stream goes on").and_then(|message| message.message_type) {
+        Some(FromServer::Warning(problem)) => assert_eq!(problem.code, "FAILED_PRECONDITION"),
+        Some(FromServer::SessionResumptionUpdate(_)) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn messages_are_counted_for_who_sends_them_again() {
+    let server = start(&config()).await;
+    let channel = connect(server.grpc_addr).await;
+    let (mut call, _) = Call::begin(&channel, resumable(setup(Modality::Text), None)).await;
+    let mut consumed = Vec::new();
+    for _ in 0..2 {
+        call.send(ToServer::Ping(v1::Ping::default())).await;
+        call.say("hello").await;
+        let turn = call.turn().await;
+        let updates = turn.resumption.into_iter().filter(|update| update.resumable);
+        consumed.extend(updates.filter_map(|update| update.last_consumed_client_message_index));
+        loop {
+            let message = call.next().await.expect("the stream goes on").expect("the stream goes on");
+            if let Some(FromServer::SessionResumptionUpdate(update)) = message.message_type
+                && update.resumable
+            {
+                consumed.extend(update.last_consumed_client_message_index);
+                break;
+            }
+        }
+    }
+    assert!(consumed.is_sorted() && consumed.ends_with(&[4]) && consumed.contains(&2), "{consumed:?}");
+}
+
+#[tokio::test]
+async fn a_shutdown_leaves_every_client_a_handle() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = Some(folder.path().join("conversations.db"));
+    let config = Config { resumption: ResumptionConfig { file, ..ResumptionConfig::default() }, ..config() };
+    let server = start(&config).await;
+    let channel = connect(server.grpc_addr).await;
+    let (mut busy, _) = Call::begin(&channel, resumable(setup(Modality::Audio), None)).await;
+    let (mut idle, _) = Call::begin(&channel, resumable(setup(Modality::Text), None)).await;
+    let (mut waiting, _) = Call::begin(&channel, with_function()).await;
+    idle.say("before").await;
+    idle.turn().await;
+    waiting.say("call look").await;
+    let called = waiting.function_call().await;
+    busy.say("say 5 words").await;
+    // The server has taken the turn before it is told to stop.
+    while !matches!(
+        busy.next().await.expect("the reply").and_then(|message| message.message_type),
+        Some(FromServer::ServerContent(_))
+    ) {}
+    let stopped = tokio::spawn(server.shutdown());
+    let mut handles = Vec::new();
+    for call in [&mut busy, &mut idle, &mut waiting] {
+        let (end, rest) = call.end().await;
+        assert_eq!(end.expect_err("the server goes").code(), Code::Unavailable);
+        assert!(rest.marks.contains(&"go_away"), "{rest:?}");
+        let last = rest.resumption.last().expect("a handle");
+        assert!(last.resumable, "{rest:?}");
+        handles.push(last.new_handle.clone());
+    }
+    assert!(stopped.await.expect("it ends"), "all were done in time");
+
+    let server = start(&config).await;
+    let channel = connect(server.grpc_addr).await;
+    let (mut busy, _) = Call::begin(&channel, anew(&handles[0])).await;
+    busy.say("recall").await;
+    assert_eq!(busy.turn().await.said, "say 5 words");
+    let (mut idle, _) = Call::begin(&channel, anew(&handles[1])).await;
+    idle.say("recall").await;
+    assert_eq!(idle.turn().await.text, "before");
+    let (mut waiting, _) = Call::begin(&channel, anew(&handles[2])).await;
+    waiting.send(result(&called)).await;
+    assert_eq!(waiting.turn().await.text, "You said: look gave {}");
+}
+
+#[tokio::test]
+async fn a_lost_engine_loses_no_conversation() {
+    let server = start(&config()).await;
+    let channel = connect(server.grpc_addr).await;
+    let (mut call, _) = Call::begin(&channel, resumable(setup(Modality::Text), None)).await;
+    let (other, _) = Call::begin(&channel, setup(Modality::Text)).await;
+    call.say("hello").await;
+    call.turn().await;
+    other.say("panic").await;
+    let (end, rest) = call.end().await;
+    assert_eq!(end.expect_err("the engine is lost").code(), Code::Unavailable);
+    let handle = rest.resumption.last().filter(|update| update.resumable).expect("a handle").new_handle.clone();
+    causerie_tests::service::until_page(server.http_addr, "/readyz", |status, _| status.contains("200")).await;
+    let (mut call, _) = Call::begin(&channel, anew(&handle)).await;
+    call.say("recall").await;
+    assert_eq!(call.turn().await.text, "hello");
+}
