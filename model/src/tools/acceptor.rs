@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::number::{Number, Range};
+use super::pattern::StateID;
 use super::schema::{ANY, Id, Shape, Shapes};
 
 /// White space in a row. A model that writes more is lost.
 const MAX_BLANKS: u8 = 20;
 /// Open objects and arrays in a value of free shape; inside them nothing more is opened.
 const MAX_STACK: usize = 64;
-/// Digits of one number: more are not told apart by a double.
-const MAX_DIGITS: u8 = 17;
 /// Readings at once; the latest are dropped, which only forbids what they alone allowed.
 const MAX_READINGS: usize = 64;
 
@@ -44,7 +44,7 @@ impl Grammar {
     }
 
     fn shape(&self, id: Id) -> &Shape {
-        &self.shapes.0[id as usize]
+        self.shapes.get(id)
     }
 }
 
@@ -109,12 +109,10 @@ enum Frame {
         max: u64,
         at: InText,
         then: Option<Id>,
+        /// The pattern and where in it.
+        pattern: Option<(usize, StateID)>,
     },
-    InNumber {
-        at: InNumber,
-        integer: bool,
-        digits: u8,
-    },
+    InNumber(Number),
 }
 
 #[derive(Clone, Copy)]
@@ -148,18 +146,6 @@ enum InText {
         seen: u8,
         d: bool,
     },
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum InNumber {
-    Minus,
-    Zero,
-    Whole,
-    Point,
-    Fraction,
-    E,
-    Sign,
-    Power,
 }
 
 impl Acceptor {
@@ -233,7 +219,7 @@ impl Grammar {
     /// All ways in which `reading` goes on with `byte`.
     fn step(&self, mut reading: Reading, byte: u8, next: &mut Vec<Reading>) {
         let inside =
-            matches!(reading.stack.last(), Some(Frame::InWord { .. } | Frame::InText { .. } | Frame::InNumber { .. }));
+            matches!(reading.stack.last(), Some(Frame::InWord { .. } | Frame::InText { .. } | Frame::InNumber(_)));
         if !inside && blank(byte) {
             reading.blanks += 1;
             if reading.blanks <= MAX_BLANKS {
@@ -291,10 +277,10 @@ impl Grammar {
                     _ => {}
                 }
             }
-            Frame::InText { chars, min, max, at, then } => {
-                Self::text(reading, Text { chars, min, max, at, then }, byte, next);
+            Frame::InText { chars, min, max, at, then, pattern } => {
+                self.text(reading, Text { chars, min, max, at, then, pattern }, byte, next);
             }
-            Frame::InNumber { at, integer, digits } => self.number(reading, at, integer, digits, byte, next),
+            Frame::InNumber(number) => self.number(reading, number, byte, next),
         }
     }
 
@@ -339,6 +325,7 @@ impl Grammar {
                     max: u64::MAX,
                     at: InText::Ground,
                     then: Some(then),
+                    pattern: None,
                 });
                 next.push(reading);
             }
@@ -397,7 +384,10 @@ impl Grammar {
     fn value(&self, mut reading: Reading, shape: Id, byte: u8, next: &mut Vec<Reading>) {
         let free = matches!(self.shape(shape), Shape::Any);
         let room = !free || reading.stack.len() < MAX_STACK;
-        let text = |min, max| Frame::InText { chars: 0, min, max, at: InText::Ground, then: None };
+        let text = |min, max, pattern: Option<usize>| {
+            let pattern = pattern.map(|index| (index, self.shapes.pattern(index).start()));
+            Frame::InText { chars: 0, min, max, at: InText::Ground, then: None, pattern }
+        };
         let frame = match (self.shape(shape), byte) {
             (Shape::Union(shapes), _) => {
                 for shape in shapes {
@@ -408,21 +398,18 @@ impl Grammar {
             (Shape::Words(_), _) => return self.word(reading, List::Words(shape), Vec::new(), byte, next),
             (Shape::Any | Shape::Object { .. }, b'{') if room => Frame::FirstKey { shape },
             (Shape::Any | Shape::Array { .. }, b'[') if room => Frame::FirstItem { shape },
-            (Shape::Any, b'"') => text(0, u64::MAX),
-            (Shape::Text { min, max }, b'"') => text(*min, *max),
+            (Shape::Any, b'"') => text(0, u64::MAX, None),
+            (Shape::Text { min, max, pattern }, b'"') => text(*min, *max, *pattern),
             (Shape::Any, b't' | b'f' | b'n') => return self.word(reading, List::Constants, Vec::new(), byte, next),
-            (Shape::Any | Shape::Number { .. }, b'-' | b'0'..=b'9') => {
-                let (integer, signed) = match self.shape(shape) {
-                    Shape::Number { integer, signed } => (*integer, *signed),
-                    _ => (false, true),
+            (Shape::Any | Shape::Number(_), b'-' | b'0'..=b'9') => {
+                let range = match self.shape(shape) {
+                    Shape::Number(range) => *range,
+                    _ => Range::ALL,
                 };
-                let at = match byte {
-                    b'-' if signed => InNumber::Minus,
-                    b'-' => return,
-                    b'0' => InNumber::Zero,
-                    _ => InNumber::Whole,
-                };
-                Frame::InNumber { at, integer, digits: u8::from(byte != b'-') }
+                match Number::begin(range, byte) {
+                    Some(number) => Frame::InNumber(number),
+                    None => return,
+                }
             }
             _ => return,
         };
@@ -430,8 +417,19 @@ impl Grammar {
         next.push(reading);
     }
 
-    fn text(mut reading: Reading, text: Text, byte: u8, next: &mut Vec<Reading>) {
-        let Text { mut chars, min, max, at, then } = text;
+    fn text(&self, mut reading: Reading, text: Text, byte: u8, next: &mut Vec<Reading>) {
+        let Text { mut chars, min, max, at, then, mut pattern } = text;
+        if let Some((index, state)) = &mut pattern {
+            let pattern = self.shapes.pattern(*index);
+            let there = match (at, byte) {
+                (InText::Ground, b'"') => pattern.ends(*state).then_some(*state),
+                (InText::Ground, b'\\') => escapes().any(|b| pattern.step(*state, b).is_some()).then_some(*state),
+                (InText::Escape, _) => escaped(byte).and_then(|byte| pattern.step(*state, byte)),
+                _ => pattern.step(*state, byte),
+            };
+            let Some(there) = there else { return };
+            *state = there;
+        }
         let at = match (at, byte) {
             (InText::Ground, b'"') => {
                 if chars < min {
@@ -470,33 +468,44 @@ impl Grammar {
             (InText::Hex { .. }, _) => return,
         };
         chars += u64::from(at == InText::Ground);
-        reading.stack.push(Frame::InText { chars, min, max, at, then });
+        // A match must still fit into the room that is left.
+        let needs = pattern.map_or(0, |(index, state)| u64::from(self.shapes.pattern(index).needs(state)));
+        if at != InText::Escape && needs > max.saturating_sub(chars + u64::from(at != InText::Ground)) {
+            return;
+        }
+        reading.stack.push(Frame::InText { chars, min, max, at, then, pattern });
         next.push(reading);
     }
 
-    fn number(&self, mut reading: Reading, at: InNumber, integer: bool, digits: u8, byte: u8, next: &mut Vec<Reading>) {
-        use InNumber::{E, Fraction, Minus, Point, Power, Sign, Whole, Zero};
-        let room = digits < MAX_DIGITS;
-        let to = match (at, byte) {
-            (Minus, b'0') => Some((Zero, digits + 1)),
-            (Minus, b'1'..=b'9') | (Whole, b'0'..=b'9') if room => Some((Whole, digits + 1)),
-            (Zero | Whole, b'.') if !integer && room => Some((Point, digits)),
-            (Point | Fraction, b'0'..=b'9') if room => Some((Fraction, digits + 1)),
-            (Zero | Whole | Fraction, b'e' | b'E') if !integer => Some((E, 0)),
-            (E, b'+' | b'-') => Some((Sign, 0)),
-            // Two digits of a power of ten are in the range of a double, whatever is before them.
-            (E | Sign | Power, b'0'..=b'9') if digits < 2 => Some((Power, digits + 1)),
-            _ => None,
-        };
-        match to {
-            Some((at, digits)) => {
-                reading.stack.push(Frame::InNumber { at, integer, digits });
+    fn number(&self, mut reading: Reading, number: Number, byte: u8, next: &mut Vec<Reading>) {
+        match number.push(byte) {
+            Some(number) => {
+                reading.stack.push(Frame::InNumber(number));
                 next.push(reading);
             }
             // What does not belong to a finished number belongs to what comes after it.
-            None if matches!(at, Zero | Whole | Fraction | Power) => self.step(reading, byte, next),
+            None if number.finished() => self.step(reading, byte, next),
             None => {}
         }
+    }
+}
+
+/// The bytes that a backslash and a letter stand for.
+fn escapes() -> impl Iterator<Item = u8> {
+    b"\"\\/bfnrt".iter().filter_map(|letter| escaped(*letter))
+}
+
+/// The byte that a backslash and this one stand for. A character's number is not among them: those of patterns that
+/// need one are not kept.
+fn escaped(letter: u8) -> Option<u8> {
+    match letter {
+        b'"' | b'\\' | b'/' => Some(letter),
+        b'b' => Some(0x08),
+        b'f' => Some(0x0C),
+        b'n' => Some(b'\n'),
+        b'r' => Some(b'\r'),
+        b't' => Some(b'\t'),
+        _ => None,
     }
 }
 
@@ -507,4 +516,5 @@ struct Text {
     max: u64,
     at: InText,
     then: Option<Id>,
+    pattern: Option<(usize, StateID)>,
 }

@@ -7,6 +7,8 @@
 //! has the name of a declared function and arguments of the declared shape.
 
 mod acceptor;
+mod number;
+mod pattern;
 mod scanner;
 mod schema;
 #[cfg(test)]

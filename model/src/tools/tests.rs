@@ -184,6 +184,142 @@ fn a_call_that_has_begun_is_constrained() {
     assert!(scanner.constraint().is_some());
 }
 
+#[test]
+fn ranges_patterns_and_references_hold() {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "hour": {"type": "integer", "minimum": 0, "maximum": 23},
+            "floor": {"type": "integer", "minimum": -3, "exclusiveMaximum": 12},
+            "share": {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+            "year": {"type": "integer", "minimum": 1995, "maximum": 2026},
+            "never": {"type": "integer", "minimum": 5, "maximum": 4},
+            "date": {"type": "string", "pattern": "^\\d{4}-(0[1-9]|1[0-2])-\\d{2}$"},
+            "word": {"type": "string", "pattern": "[ä\\n\"]", "maxLength": 4},
+            "odd": {"type": "string", "pattern": "(["},
+            "place": {"$ref": "#/$defs/place"},
+            "also": {"allOf": [{"$ref": "#/$defs/place"}], "description": "once more"},
+            "both": {"allOf": [{"$ref": "#/$defs/place"}, {"properties": {"zip": {}}}]},
+            "lost": {"$ref": "#/$defs/nowhere"},
+            "self": {"$ref": "#/properties/self"},
+            "tree": {"$ref": "#/$defs/tree"},
+        },
+        "$defs": {
+            "place": {"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"]},
+            "tree": {"anyOf": [{"type": "null"}, {"type": "array", "items": {"$ref": "#/$defs/tree"}, "maxItems": 2}]},
+        },
+    });
+    let good = [
+        ("hour", vec!["0", "7", "19", "23"]),
+        ("floor", vec!["-3", "11"]),
+        ("share", vec!["0", "0.999"]),
+        ("year", vec!["1995", "2000", "2026"]),
+        ("never", vec!["1", "-7", "99"]),
+        ("date", vec![r#""2026-11-25""#]),
+        ("word", vec![r#""ä""#, r#""xä""#, r#""\n""#, r#""a\"b""#]),
+        ("odd", vec![r#""(""#]),
+        ("place", vec![r#"{"city": "Oslo"}"#]),
+        ("also", vec![r#"{"city": "Rome"}"#]),
+        ("both", vec![r#"{"city": "Bonn", "zip": 1}"#]),
+        ("lost", vec!["1", r#"{"a": []}"#]),
+        ("self", vec!["7"]),
+        ("tree", vec!["null", "[]", "[null, [null, []]]"]),
+    ];
+    let bad = [
+        ("hour", vec!["24", "-1", "70", "230", "1.5", "1e1"]),
+        ("floor", vec!["-4", "12"]),
+        ("share", vec!["1", "-0.1", "0.1e1"]),
+        ("year", vec!["1994", "2027", "200", "20000", "195"]),
+        ("date", vec![r#""2026-13-25""#, r#""26-11-25""#, r#""2026-11-25 ""#, r#""""#, r#""2026-1١-25""#]),
+        ("word", vec![r#""a""#, r#""""#, r#""abcdä""#, r#""\u00e4""#]),
+        ("place", vec!["{}", r#"{"city": "Bonn"}"#, "7"]),
+        ("also", vec!["{}"]),
+        ("tree", vec!["1", "[1]", "[[], [], []]", "[[7]]"]),
+    ];
+    for (cases, want) in [(&good[..], true), (&bad[..], false)] {
+        for (name, values) in cases {
+            for value in values {
+                assert_eq!(accepts(&schema, &format!("{{\"{name}\": {value}}}")), want, "{name}: {value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_string_with_a_pattern_can_always_be_ended() {
+    let cases = [
+        (
+            json!({"type": "string", "pattern": "^[a-z]+-(é|日本)$", "maxLength": 4}),
+            vec![r#""a-é""#, r#""ab-é""#, r#""a-日本""#],
+        ),
+        (json!({"type": "string", "pattern": "^\"x*\n$", "maxLength": 3}), vec![r#""\"x\n""#]),
+        // A pattern that the length excludes is worth more than the length, and the least length is left to the function.
+        (json!({"type": "string", "pattern": "^abcde$", "maxLength": 3}), vec![r#""abcde""#]),
+        (json!({"type": "string", "pattern": "^ab$", "minLength": 3}), vec![r#""ab""#]),
+    ];
+    for (schema, good) in cases {
+        let schema = json!({"type": "object", "properties": {"x": schema}, "required": ["x"]});
+        let grammar = Grammar::new([("f", &schema)]);
+        for seed in 0..200_usize {
+            let mut acceptor = Acceptor::new(&grammar);
+            assert!(r#"{"name":"f","arguments":{"x":"#.bytes().all(|byte| acceptor.push(byte)));
+            let mut written = Vec::new();
+            while written.len() < 1_000 && !acceptor.accepts(b"}") {
+                let mut allowed: Vec<u8> = (0..=255).filter(|b| acceptor.accepts(&[*b])).collect();
+                allowed.retain(|byte| !byte.is_ascii_whitespace());
+                assert!(!allowed.is_empty(), "stuck after {:?} in {schema}", String::from_utf8_lossy(&written));
+                let byte = allowed[(seed + seed / 7 * written.len()) % allowed.len()];
+                acceptor.push(byte);
+                written.push(byte);
+            }
+        }
+        for value in good {
+            assert!(accepts(&schema, &format!("{{\"x\": {value}}}")), "{value} in {schema}");
+        }
+    }
+}
+
+#[test]
+fn references_without_end_and_large_patterns_are_bounded() {
+    let names: Vec<String> = (0..10).map(|n| format!("d{n}")).collect();
+    let mut definitions = serde_json::Map::new();
+    for (n, name) in names.iter().enumerate() {
+        let next = format!("#/$defs/d{}", (n + 1) % names.len());
+        definitions.insert(name.clone(), json!({"anyOf": [{"$ref": next}, {"$ref": next}, {"type": "null"}]}));
+    }
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "x": {"$ref": "#/$defs/d0"},
+            "y": {"type": "string", "pattern": "(a|b)*a(a|b){30}"},
+            "z": {"anyOf": (0..1_000).map(|n| json!({"$ref": format!("#/$defs/d{}", n % 10)})).collect::<Vec<_>>()},
+        },
+        "$defs": definitions,
+    });
+    assert!(accepts(&schema, r#"{"x": null, "y": "free, as the pattern is too large"}"#));
+    assert!(!accepts(&schema, r#"{"x": 1}"#));
+    assert!(accepts(&schema, r#"{"z": null}"#));
+    let patterns: serde_json::Map<String, Value> =
+        (0..40).map(|n| (format!("p{n}"), json!({"type": "string", "pattern": format!("^{n}$")}))).collect();
+    let patterns = json!({"type": "object", "properties": patterns});
+    let kept = (0..40).filter(|n| !accepts(&patterns, &format!("{{\"p{n}\": \"other\"}}"))).count();
+    assert_eq!(kept, 32, "further patterns are left to the function");
+    assert!(accepts(&json!({"$ref": "#"}), r#"{"anything": 1}"#));
+    assert!(accepts(&json!({"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "properties": {}}}}), "{}"));
+}
+
+#[test]
+fn a_hundred_functions_are_told_apart() {
+    let schema = weather();
+    let names: Vec<String> = (0..100).map(|n| format!("function_{n}")).collect();
+    let grammar = Grammar::new(names.iter().map(|name| (name.as_str(), &schema)));
+    for name in &names {
+        let call = format!(r#"{{"name": "{name}", "arguments": {{"city": "Rome", "unit": "celsius"}}}}"#);
+        assert!(takes(&Acceptor::new(&grammar), &call), "{name}");
+    }
+    assert!(!takes(&Acceptor::new(&grammar), r#"{"name": "function_100", "arguments": {}}"#));
+}
+
 /// A schema and a value that conforms to it.
 fn schema_and_value() -> impl Strategy<Value = (Value, Value)> {
     let leaf = prop_oneof![
