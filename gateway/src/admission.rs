@@ -1,7 +1,7 @@
 //! Admission: who may hold a conversation now.
 //!
 //! In two steps. [`Admission::knock`] looks at a stream when it is opened, before anything of it is read: it turns away
-//! the unknown, and everybody while there is no place. [`Waiting::enter`] takes the place, when the setup has been read:
+//! the unknown, and everybody while there is no place or the server is late. [`Waiting::enter`] takes the place, when the setup has been read:
 //! until then a client has shown nothing but that it can open a stream, and streams that never send a setup hold no
 //! place. They wait in a [`Room`], so that many of them drive out each other and nobody else.
 
@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::access::{Access, Client, Pass};
+use crate::lag::{self, Lag};
 use crate::metrics::{ConversationGuard, Metrics};
 use crate::room::{Room, Seat};
 
@@ -20,6 +21,8 @@ use crate::room::{Room, Seat};
 const MAX_WAITING: usize = 256;
 /// When to try again while all places are taken: nobody knows when one gets free.
 const RETRY_PLACE: Duration = Duration::from_secs(5);
+/// When to try again while the server is late: by then what was late is forgotten.
+const RETRY_LAG: Duration = lag::WINDOW.saturating_mul(2);
 /// When to try again after others needed the seat.
 const RETRY_SEAT: Duration = Duration::from_secs(1);
 
@@ -30,6 +33,8 @@ pub struct Admission {
     places: Arc<Semaphore>,
     max_conversations: usize,
     waiting: Room,
+    lag: Lag,
+    max_lag: Duration,
     metrics: Arc<Metrics>,
     drain: watch::Receiver<Option<Instant>>,
 }
@@ -49,10 +54,11 @@ pub struct Place {
 }
 
 impl Admission {
-    /// A door with so many places behind it, closed once `drain` is set.
+    /// A door with so many places behind it, closed while the server is later than it may be, and once `drain` is set.
     pub fn new(
         access: Access,
         max_conversations: usize,
+        (lag, max_lag): (Lag, Duration),
         metrics: Arc<Metrics>,
         drain: watch::Receiver<Option<Instant>>,
     ) -> Self {
@@ -61,6 +67,8 @@ impl Admission {
             places: Arc::new(Semaphore::new(max_conversations)),
             max_conversations,
             waiting: Room::new(MAX_WAITING + max_conversations),
+            lag,
+            max_lag,
             metrics,
             drain,
         }
@@ -92,7 +100,16 @@ impl Admission {
         if self.drain.borrow().is_some() {
             return Err(shutting_down());
         }
-        if self.places.available_permits() == 0 { Err(self.full()) } else { Ok(()) }
+        if self.places.available_permits() == 0 {
+            return Err(self.full());
+        }
+        let (place, longest) = self.lag.longest(std::time::Instant::now());
+        if longest > self.max_lag {
+            let waited = longest.as_millis();
+            let message = format!("the server is overloaded ({place}: {waited} ms late); try again later");
+            return Err(Problem::new(ProblemCode::ResourceExhausted, "", message).retry_after(RETRY_LAG));
+        }
+        Ok(())
     }
 
     fn full(&self) -> Problem {
@@ -142,9 +159,11 @@ mod tests {
 
     use super::*;
 
+    const MAX_LAG: Duration = Duration::from_millis(500);
+
     fn door(places: usize) -> (Arc<Admission>, watch::Sender<Option<Instant>>) {
         let (drain, draining) = watch::channel(None);
-        (Arc::new(Admission::new(Access::open(), places, Arc::default(), draining)), drain)
+        (Arc::new(Admission::new(Access::open(), places, (Lag::default(), MAX_LAG), Arc::default(), draining)), drain)
     }
 
     #[tokio::test]
@@ -172,6 +191,22 @@ mod tests {
         let problem = first.taken_away().now_or_never().expect("it sat longest");
         assert_eq!((problem.code, problem.retryable), (ProblemCode::ResourceExhausted, true));
         drop((place, idlers));
+    }
+
+    #[tokio::test]
+    async fn nobody_enters_while_those_inside_wait() {
+        let (door, _drain) = door(2);
+        let waiting = door.knock(None).expect("a seat");
+        let now = std::time::Instant::now();
+        door.lag.engine.record(now, MAX_LAG);
+        let place = waiting.enter().expect("it is not later than it may be");
+        door.lag.media.record(now, MAX_LAG + Duration::from_millis(1));
+        for problem in [door.knock(None).err(), waiting.enter().err()] {
+            let problem = problem.expect("it is late");
+            assert_eq!((problem.code, problem.retry_after), (ProblemCode::ResourceExhausted, Some(RETRY_LAG)));
+            assert!(problem.message.contains("media: 501 ms"), "{}", problem.message);
+        }
+        drop(place);
     }
 
     #[tokio::test]

@@ -7,7 +7,9 @@
 //! http = "127.0.0.1:8080"
 //! engine = "cascade"
 //! max_conversations = 8
+//! max_lag_ms = 1000            # a server that is later than this takes no other conversation
 //! allow_anyone = false         # without keys, be reached from other machines
+//! log_content = false          # what people say
 //! aliases = []                 # further names under which clients may ask for the model
 //! drain_seconds = 10
 //! setup_timeout_seconds = 30
@@ -15,6 +17,11 @@
 //! echo_gate = true             # what the microphone hears of the agent's own voice is not speech
 //!
 //! # keys = "keys.toml"         # whoever wants to talk needs a key of this file
+//!
+//! # [tls]                      # PEM files; both ports are encrypted then
+//! # cert = "cert.pem"
+//! # key = "key.pem"
+//! # client_ca = "ca.pem"       # gRPC is served only to clients with a certificate of this authority
 //!
 //! [timing]                     # milliseconds
 //! start_confirm = 96
@@ -54,6 +61,7 @@ use causerie_session::Timing;
 use clap::Args;
 use serde::Deserialize;
 
+use crate::tls::TlsConfig;
 use crate::tools::BUILTIN;
 
 /// Options of `causerie serve`. Each overrides its field of the configuration file.
@@ -74,6 +82,18 @@ pub struct ServeArgs {
     /// Let anybody who can reach the server talk, without keys.
     #[arg(long, env = "CAUSERIE_ALLOW_ANYONE")]
     pub allow_anyone: bool,
+    /// Certificate of the server (PEM), for TLS on both ports; `causerie cert` makes one for development.
+    #[arg(long, value_name = "FILE", env = "CAUSERIE_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE", env = "CAUSERIE_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// Serve gRPC only to clients with a certificate of this authority (PEM).
+    #[arg(long, value_name = "FILE", env = "CAUSERIE_TLS_CLIENT_CA")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Let what people say, and what libraries print of it, into the log.
+    #[arg(long, env = "CAUSERIE_LOG_CONTENT")]
+    pub log_content: bool,
     /// What thinks and speaks [default: cascade].
     #[arg(long, value_name = "NAME", env = "CAUSERIE_ENGINE")]
     pub engine: Option<String>,
@@ -111,6 +131,10 @@ pub struct Config {
     pub aliases: Vec<String>,
     /// Most conversations at once.
     pub max_conversations: usize,
+    /// How late the engine, the media thread or tokio's workers may be while another conversation is taken.
+    pub max_lag_ms: u32,
+    /// Whether what people say may be logged.
+    pub log_content: bool,
     /// How long a shutdown waits for the turns that are owed.
     pub drain_seconds: u32,
     /// How long a client may take to send its setup.
@@ -122,6 +146,8 @@ pub struct Config {
     pub echo_gate: bool,
     /// When things happen in a conversation.
     pub timing: TimingConfig,
+    /// Encryption.
+    pub tls: TlsConfig,
     /// Functions that the model may call.
     pub tools: ToolsConfig,
     /// Resumption of conversations.
@@ -143,11 +169,14 @@ impl Default for Config {
             models: None,
             aliases: Vec::new(),
             max_conversations: 8,
+            max_lag_ms: 1_000,
+            log_content: false,
             drain_seconds: 10,
             setup_timeout_seconds: 30,
             smart_turn: true,
             echo_gate: true,
             timing: TimingConfig::default(),
+            tls: TlsConfig::default(),
             tools: ToolsConfig::default(),
             resumption: ResumptionConfig::default(),
             cascade: CascadeConfig::default(),
@@ -335,6 +364,10 @@ impl Config {
         put(&mut self.engine, &args.engine);
         self.keys = args.keys.clone().or(self.keys.take());
         self.allow_anyone |= args.allow_anyone;
+        self.log_content |= args.log_content;
+        self.tls.cert = args.tls_cert.clone().or(self.tls.cert.take());
+        self.tls.key = args.tls_key.clone().or(self.tls.key.take());
+        self.tls.client_ca = args.tls_client_ca.clone().or(self.tls.client_ca.take());
         self.models = args.models.clone().or(self.models.take());
         self.cascade.lm = args.lm.clone().or(self.cascade.lm.take());
         self.cascade.threads = args.threads.or(self.cascade.threads);
@@ -350,9 +383,20 @@ impl Config {
         if self.engine == "omni" && self.omni.model.is_none() {
             return wrong("omni.model", "is not set; --model names the checkpoint's folder".into());
         }
+        match (&self.tls.cert, &self.tls.key, &self.tls.client_ca) {
+            (Some(_), None, _) => return wrong("tls.key", "is not set; --tls-key names the certificate's key".into()),
+            (None, Some(_), _) => {
+                return wrong("tls.cert", "is not set; --tls-cert names the key's certificate".into());
+            }
+            (None, None, Some(_)) => {
+                return wrong("tls.cert", "is not set, and clients show certificates only over TLS".into());
+            }
+            _ => {}
+        }
         let timing = &self.timing;
         let ranges = [
             ("max_conversations", Some(self.max_conversations as u64), 1, 10_000),
+            ("max_lag_ms", Some(self.max_lag_ms.into()), 10, 60_000),
             ("drain_seconds", Some(self.drain_seconds.into()), 0, 600),
             ("setup_timeout_seconds", Some(self.setup_timeout_seconds.into()), 1, 600),
             ("timing.start_confirm", timing.start_confirm.map(u64::from), 0, 2_000),
@@ -451,6 +495,9 @@ mod tests {
             ("[tools]\nbuiltin = [\"hammer\"]", vec!["c.toml", "tools.builtin", "hammer", "clock"]),
             ("engine = \"parrot\"", vec!["c.toml", "engine", "parrot", "cascade", "omni"]),
             ("engine = \"omni\"", vec!["c.toml", "omni.model", "--model"]),
+            ("[tls]\ncert = \"c.pem\"", vec!["c.toml", "tls.key", "--tls-key"]),
+            ("[tls]\nkey = \"k.pem\"", vec!["c.toml", "tls.cert", "--tls-cert"]),
+            ("[tls]\nclient_ca = \"a.pem\"", vec!["c.toml", "tls.cert", "only over TLS"]),
             ("aliases = [\"\"]", vec!["c.toml", "aliases"]),
         ] {
             let error = parse(text).expect_err(text);

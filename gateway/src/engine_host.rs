@@ -19,6 +19,7 @@ use causerie_session::{Problem, ProblemCode};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select, unbounded};
 use tokio::sync::{mpsc, watch};
 
+use crate::lag::Meter;
 use crate::tools::Toolbox;
 
 /// Requests that may wait for the engine, over all conversations: 80 s of 20 ms packets.
@@ -90,6 +91,7 @@ impl EngineHost {
             busy_us: AtomicU64::new(0),
             conversations: AtomicU64::new(0),
             next_session: AtomicU64::new(1),
+            lag: Meter::default(),
         });
         let handle = EngineHandle { commands, closing, shared: shared.clone(), tools };
         let host = Host { waiting, closed, shared, routes: HashMap::new() };
@@ -111,7 +113,7 @@ impl EngineHost {
     fn stop(&mut self) {
         if let Some(thread) = self.thread.take() {
             // A thread that has ended already has dropped the queue; then there is nothing to tell it.
-            let _ = self.handle.commands.send(Command::Stop);
+            let _ = self.handle.commands.send((Instant::now(), Command::Stop));
             let _ = thread.join();
         }
     }
@@ -126,7 +128,7 @@ impl Drop for EngineHost {
 /// A way to the engine thread.
 #[derive(Clone)]
 pub struct EngineHandle {
-    commands: Sender<Command>,
+    commands: Sender<(Instant, Command)>,
     closing: Sender<SessionId>,
     shared: Arc<Shared>,
     tools: Arc<Toolbox>,
@@ -140,6 +142,7 @@ struct Shared {
     busy_us: AtomicU64,
     conversations: AtomicU64,
     next_session: AtomicU64,
+    lag: Meter,
 }
 
 impl EngineHandle {
@@ -191,6 +194,11 @@ impl EngineHandle {
         self.shared.origin.elapsed().saturating_sub(beat)
     }
 
+    /// How long requests wait for the engine thread.
+    pub(crate) fn lag(&self) -> &Meter {
+        &self.shared.lag
+    }
+
     /// Time that the engine has computed since it was started.
     pub fn busy(&self) -> Duration {
         Duration::from_micros(self.shared.busy_us.load(Ordering::Relaxed))
@@ -219,7 +227,7 @@ impl EngineHandle {
     }
 
     fn command(&self, command: Command) -> Result<(), Problem> {
-        self.commands.try_send(command).map_err(|error| match error {
+        self.commands.try_send((Instant::now(), command)).map_err(|error| match error {
             TrySendError::Full(_) => Problem {
                 retryable: true,
                 ..Problem::new(
@@ -272,7 +280,7 @@ enum Command {
 
 /// The engine thread's own state.
 struct Host {
-    waiting: Receiver<Command>,
+    waiting: Receiver<(Instant, Command)>,
     closed: Receiver<SessionId>,
     shared: Arc<Shared>,
     routes: HashMap<SessionId, mpsc::Sender<Delivery>>,
@@ -325,7 +333,9 @@ impl Host {
             let mut closing = Vec::new();
             if next == Next::Idle {
                 select! {
-                    recv(self.waiting) -> command => first = Some(command.unwrap_or(Command::Stop)),
+                    recv(self.waiting) -> command => {
+                        first = Some(command.unwrap_or_else(|_| (Instant::now(), Command::Stop)));
+                    }
                     recv(self.closed) -> session => closing.extend(session),
                     default(IDLE_BEAT) => {}
                 }
@@ -333,8 +343,12 @@ impl Host {
             // Closings are looked at before the requests are drained and done after: what a conversation asked for
             // before it closed is not left behind for the engine to open.
             closing.extend(self.closed.try_iter());
-            let drained: Vec<Command> = first.into_iter().chain(self.waiting.try_iter().take(MAX_REQUESTS)).collect();
-            for command in drained {
+            let drained: Vec<_> = first.into_iter().chain(self.waiting.try_iter().take(MAX_REQUESTS)).collect();
+            // The first has waited the longest.
+            if let Some((sent, _)) = drained.first() {
+                self.shared.lag.record(Instant::now(), sent.elapsed());
+            }
+            for (_, command) in drained {
                 match command {
                     Command::Open { open, events } => self.open(&mut *engine, open, events),
                     Command::Request(request) => self.submit(&mut *engine, request),
@@ -394,7 +408,7 @@ impl Host {
         for (_, route) in self.routes.drain() {
             let _ = route.try_send(Delivery::Lost);
         }
-        for command in self.waiting.try_iter() {
+        for (_, command) in self.waiting.try_iter() {
             match command {
                 Command::Open { events, .. } => drop(events.try_send(Delivery::Lost)),
                 Command::Request(_) => {}
@@ -410,9 +424,9 @@ impl Host {
         loop {
             self.beat();
             match self.waiting.recv_deadline(until) {
-                Ok(Command::Open { events, .. }) => drop(events.try_send(Delivery::Lost)),
-                Ok(Command::Request(_)) => {}
-                Ok(Command::Stop) => return true,
+                Ok((_, Command::Open { events, .. })) => drop(events.try_send(Delivery::Lost)),
+                Ok((_, Command::Request(_))) => {}
+                Ok((_, Command::Stop)) => return true,
                 Err(error) => return error.is_disconnected(),
             }
         }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::access::{Access, presented_key};
 use crate::engine_host::{EngineHandle, EngineStatus};
+use crate::lag::Lag;
 use crate::metrics::{Gauges, Metrics};
 use crate::page;
 use crate::ws::{self, Later};
@@ -30,6 +31,8 @@ pub struct Probes {
     pub metrics: Arc<Metrics>,
     /// Most conversations at once.
     pub max_conversations: usize,
+    /// How late the server is.
+    pub lag: Lag,
     /// Who may see the metrics.
     pub access: Access,
     /// Set when the server shuts down.
@@ -65,6 +68,7 @@ impl Probes {
             engine_beat: self.engine.last_beat(),
             engine_conversations: self.engine.conversations(),
             max_conversations: self.max_conversations as u64,
+            lag: self.lag.places(std::time::Instant::now()),
         }
     }
 }

@@ -3,15 +3,19 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use causerie_gateway::cli::{Cli, Command, KeyCommand, ModelsCommand, key, models, serve, talk};
+use causerie_gateway::cli::{Cli, Command, KeyCommand, ModelsCommand, cert, key, models, serve, talk};
+use causerie_gateway::logging::{LogContent, subscriber};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let content = LogContent(matches!(&cli.command, Command::Serve(args) if args.log_content));
     let filter = EnvFilter::try_from_env("CAUSERIE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
-    match run(Cli::parse().command) {
+    subscriber(filter, content, colours, std::io::stderr).init();
+    match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("causerie: {error:#}");
@@ -34,6 +38,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Key(KeyCommand::New(args)) => key::new(args),
         Command::Key(KeyCommand::List(args)) => key::list(args),
         Command::Key(KeyCommand::Revoke(args)) => key::revoke(args),
+        Command::Cert(args) => cert::run(args),
         Command::Models(ModelsCommand::List(args)) => models::list(args),
         Command::Models(ModelsCommand::Pull(args)) => models::pull(args),
         Command::Models(ModelsCommand::Verify(args)) => models::verify(args),

@@ -8,12 +8,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use causerie_codec::{AudioInput, AudioOutput, CodecError, InputFormat, OutputFormat, Packet};
 use causerie_model_api::{InputSamples, OUTPUT_RATE, OutputSamples, TurnId};
 use causerie_session::{Problem, ProblemCode};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
+
+use crate::lag::Meter;
 
 /// Jobs that may wait for the thread: two for each of 2,048 conversations. At the bound a conversation ends with
 /// [`ProblemCode::ResourceExhausted`].
@@ -107,7 +110,7 @@ impl MediaPool {
                 Some(Judge { jobs, completion })
             }
         };
-        Ok(Self { media: Media { jobs, detector, judge }, threads })
+        Ok(Self { media: Media { lag: Meter::default(), jobs, detector, judge }, threads })
     }
 
     /// What conversations use.
@@ -134,6 +137,7 @@ fn work(waiting: &Receiver<Option<Job>>) {
 /// A conversation's way to the media threads.
 #[derive(Clone)]
 pub struct Media {
+    lag: Meter,
     jobs: Sender<Option<Job>>,
     detector: Arc<dyn Detector>,
     judge: Option<Judge>,
@@ -155,7 +159,11 @@ impl Media {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<oneshot::Receiver<T>, Problem> {
         let (answer, receiver) = oneshot::channel();
-        let job: Job = Box::new(move || drop(answer.send(work())));
+        let (lag, asked) = (self.lag.clone(), Instant::now());
+        let job: Job = Box::new(move || {
+            lag.record(Instant::now(), asked.elapsed());
+            drop(answer.send(work()));
+        });
         self.jobs.try_send(Some(job)).map_err(|error| match error {
             TrySendError::Full(_) => Problem {
                 retryable: true,
@@ -166,6 +174,11 @@ impl Media {
             }
         })?;
         Ok(receiver)
+    }
+
+    /// How long jobs wait for the media thread.
+    pub(crate) fn lag(&self) -> &Meter {
+        &self.lag
     }
 
     /// How much of the input has to be kept for [`Media::judge`], in samples; `None` where pauses are not judged.

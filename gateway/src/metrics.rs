@@ -68,6 +68,8 @@ pub struct Gauges {
     pub engine_conversations: u64,
     /// Most conversations at once.
     pub max_conversations: u64,
+    /// Longest wait of late at each place where conversations wait.
+    pub lag: [(&'static str, Duration); 3],
 }
 
 /// Counts a conversation as active while it lives.
@@ -182,6 +184,10 @@ impl Metrics {
         page.value("causerie_engine_beat_age_seconds", gauges.engine_beat.as_secs_f64());
         page.head("causerie_engine_conversations", "gauge", "Conversations that the engine holds.");
         page.value("causerie_engine_conversations", gauges.engine_conversations);
+        page.head("causerie_lag_seconds", "gauge", "Longest wait of late, by where was waited.");
+        for (place, longest) in gauges.lag {
+            page.labelled("causerie_lag_seconds", &format!("{{place=\"{place}\"}}"), longest.as_secs_f64());
+        }
         page.0
     }
 }
@@ -272,6 +278,7 @@ mod tests {
                 "causerie_engine_busy_seconds_total",
                 "causerie_engine_beat_age_seconds",
                 "causerie_engine_conversations",
+                "causerie_lag_seconds",
             ]
         );
         for line in text.lines().filter(|l| !l.starts_with('#')) {

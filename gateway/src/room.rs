@@ -51,6 +51,11 @@ impl Room {
         Seat { number, room: self.clone(), taken_away: Some(taken_away) }
     }
 
+    #[cfg(test)]
+    pub(crate) fn seated(&self) -> usize {
+        self.lock().by_number.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Seated> {
         // Nothing panics while it is held.
         self.seated.lock().unwrap_or_else(PoisonError::into_inner)

@@ -10,7 +10,6 @@ use tokio::net::{TcpListener, lookup_host};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -22,21 +21,17 @@ use crate::config::Config;
 use crate::engine_host::{EngineFactory, EngineHost};
 use crate::grpc::Conversations;
 use crate::http::{self, Probes};
+use crate::lag::{Lag, Meter};
 use crate::live::Shared;
+use crate::logging::LogContent;
 use crate::media::{Detector, MediaPool};
 use crate::metrics::Metrics;
+use crate::port::{Port, Protocol};
 use crate::resumption::Resumption;
+use crate::tls::{self, TlsError};
 use crate::tools::Toolbox;
 use crate::ws::Later;
 
-/// HTTP/2 windows. A connection carries many streams, and at 50 ms of round trip the default of 64 KiB is 27 of them;
-/// a stream's window is its back-pressure, 64 KiB being 1.4 s of 24 kHz audio.
-const CONNECTION_WINDOW: u32 = 1 << 20;
-const STREAM_WINDOW: u32 = 64 << 10;
-/// Streams of one connection, the probes' own among them. Conversations are counted over all connections.
-const MAX_STREAMS: u32 = 1_024;
-/// A peer that does not answer a ping is gone.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// How often the health service looks at the engine.
 const HEALTH_PERIOD: Duration = Duration::from_secs(1);
 /// How long connections may take to close once their streams have ended.
@@ -71,6 +66,9 @@ pub enum ServeError {
     /// The keys cannot be read.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The engine was not loaded.
     #[error("engine {engine}: {message}")]
     Engine {
@@ -120,10 +118,11 @@ pub struct Running {
     drain: watch::Sender<Option<Instant>>,
     health: HealthReporter,
     health_task: JoinHandle<()>,
+    lag_task: JoinHandle<()>,
     stop_grpc: oneshot::Sender<()>,
-    grpc: JoinHandle<Result<(), tonic::transport::Error>>,
+    grpc: JoinHandle<()>,
     stop_http: oneshot::Sender<()>,
-    http: JoinHandle<io::Result<()>>,
+    http: JoinHandle<()>,
 }
 
 impl Server {
@@ -137,14 +136,14 @@ impl Server {
         detector: Arc<dyn Detector>,
     ) -> Result<Running, ServeError> {
         let (access, reloading) = Access::load(config.keys.as_deref())?;
+        let encryption = tls::load(&config.tls, SystemTime::now())?;
+        let (grpc_tls, http_tls) = encryption.map(|both| (both.grpc, both.http)).unzip();
         let everybody = access.has_keys() || config.allow_anyone;
-        let (grpc_listener, grpc_addr) = listen("listen", &config.listen, everybody).await?;
+        // A client certificate says who somebody is as well as a key does.
+        let everybody_by_grpc = everybody || config.tls.client_ca.is_some();
+        let (grpc_listener, grpc_addr) = listen("listen", &config.listen, everybody_by_grpc).await?;
         let (http_listener, http_addr) = listen("http", &config.http, everybody).await?;
-        match (access.has_keys(), config.allow_anyone) {
-            (true, _) => {}
-            (false, false) => tracing::info!("no API keys: only programs on this machine can connect"),
-            (false, true) => tracing::warn!("no API keys: whoever reaches this server may talk"),
-        }
+        tell_access(access.has_keys(), config, [grpc_addr, http_addr]);
         let start = |what, error: &dyn std::fmt::Display| ServeError::Start { what, message: error.to_string() };
         let tools = Toolbox::start(&config.tools).await.map_err(|e| start("tools", &e))?;
         let resumption = Resumption::open(&config.resumption).map_err(|e| start("resumption of conversations", &e))?;
@@ -153,20 +152,23 @@ impl Server {
         let metrics = Arc::new(Metrics::default());
         let (drain, draining) = watch::channel(None);
 
+        let lag =
+            Lag { engine: host.handle().lag().clone(), media: pool.media().lag().clone(), workers: Meter::default() };
+
         // Probes are answered while the engine loads, so that a supervisor sees the difference to a server that hangs.
         let probes = Probes {
             engine: host.handle(),
             metrics: metrics.clone(),
             max_conversations: config.max_conversations,
+            lag: lag.clone(),
             access: access.clone(),
             drain: draining.clone(),
         };
         let (stop_http, http_stopped) = oneshot::channel();
         let conversations = Later::default();
         let router = http::router(probes.clone(), conversations.clone());
-        let http = tokio::spawn(async move {
-            axum::serve(http_listener, router).with_graceful_shutdown(async { drop(http_stopped.await) }).await
-        });
+        let http = Port { listener: http_listener, protocol: Protocol::Http1, tls: http_tls, router };
+        let http = tokio::spawn(http.serve(http_stopped));
 
         let capabilities = match host.handle().ready().await {
             Ok(capabilities) => capabilities,
@@ -178,7 +180,14 @@ impl Server {
         };
         let engine = capabilities.engine.clone();
 
-        let admission = Arc::new(Admission::new(access, config.max_conversations, metrics.clone(), draining.clone()));
+        let max_lag = Duration::from_millis(config.max_lag_ms.into());
+        let admission = Arc::new(Admission::new(
+            access,
+            config.max_conversations,
+            (lag.clone(), max_lag),
+            metrics.clone(),
+            draining.clone(),
+        ));
         let shared = Arc::new(Shared {
             engine: host.handle(),
             media: pool.media(),
@@ -189,10 +198,12 @@ impl Server {
             resumption: Arc::new(resumption),
             metrics: metrics.clone(),
             admission: admission.clone(),
+            log_content: LogContent(config.log_content),
             drain: draining,
             run: run_name(),
         });
         let _ = conversations.set(shared.clone());
+        let lag_task = tokio::spawn(lag.watch_workers());
         let (health, health_service) = tonic_health::server::health_reporter();
         report(&health, probes.ready().is_ok()).await;
         let health_task = tokio::spawn(watch_health(health.clone(), probes));
@@ -206,18 +217,15 @@ impl Server {
         let reflection = reflection().build_v1().map_err(|e| start("reflection service", &e))?;
 
         let (stop_grpc, grpc_stopped) = oneshot::channel();
-        let router = tonic::transport::Server::builder()
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .max_concurrent_streams(MAX_STREAMS)
-            .http2_keepalive_interval(Some(KEEPALIVE.0))
-            .http2_keepalive_timeout(Some(KEEPALIVE.1))
-            .add_routes(Conversations::new(shared).routes())
+        let router = Conversations::new(shared)
+            .routes()
             .add_service(health_service)
             .add_service(reflection)
-            .add_service(reflection_alpha);
-        let incoming = TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
-        let grpc = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async { drop(grpc_stopped.await) }));
+            .add_service(reflection_alpha)
+            .prepare()
+            .into_axum_router();
+        let grpc = Port { listener: grpc_listener, protocol: Protocol::Http2, tls: grpc_tls, router };
+        let grpc = tokio::spawn(grpc.serve(grpc_stopped));
         Ok(Running {
             grpc_addr,
             http_addr,
@@ -231,6 +239,7 @@ impl Server {
             drain,
             health,
             health_task,
+            lag_task,
             stop_grpc,
             grpc,
             stop_http,
@@ -246,6 +255,7 @@ impl Running {
         let deadline = Instant::now() + self.drain_for;
         self.drain.send_replace(Some(deadline));
         self.health_task.abort();
+        self.lag_task.abort();
         report(&self.health, false).await;
         // No more connections; those that are open are told to go, and stay while they have streams.
         let _ = self.stop_grpc.send(());
@@ -282,6 +292,20 @@ async fn listen(field: &'static str, address: &str, everybody: bool) -> Result<(
     let listener = TcpListener::bind(&addresses[..]).await.map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
     Ok((listener, local))
+}
+
+/// Says who can reach the server.
+fn tell_access(keys: bool, config: &Config, addresses: [SocketAddr; 2]) {
+    let local = addresses.iter().all(|address| is_local(address.ip()));
+    match (keys, local) {
+        (true, false) if config.tls.cert.is_none() => {
+            tracing::warn!("keys and speech cross the network in the clear: there is no certificate (--tls-cert)");
+        }
+        (true, _) => {}
+        (false, true) => tracing::info!("no API keys: only programs on this machine can connect, with any key or none"),
+        (false, false) if !config.allow_anyone => tracing::info!("gRPC asks its clients for certificates"),
+        (false, false) => tracing::warn!("no API keys: whoever reaches this server may talk"),
+    }
 }
 
 /// Whether only this machine can reach an address.

@@ -1,12 +1,13 @@
 //! Who may talk: keys, their limits, and where a server without keys may listen.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use causerie_gateway::access::keys::{self, Key, digest};
 use causerie_gateway::config::Config;
 use causerie_gateway::serve::Server;
 use causerie_model_api::Modality;
+use causerie_tests::folder::Folder;
 use causerie_tests::scripted::LoudnessDetector;
 use causerie_tests::service::{
     Call, OUR_PATH, config, connect, factory, first, get, get_with, setup, start, until_page,
@@ -16,27 +17,6 @@ use tonic::{Code, Status};
 
 const ADA: &str = "causerie_ada";
 const BOB: &str = "causerie_bob";
-
-/// A folder that is removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("causerie-it-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn write_keys(path: &Path, streams: u32) {
     let key = |name: &str, key| Key { name: name.into(), sha256: digest(key), streams, per_minute: 3 };

@@ -4,11 +4,14 @@
 mod access;
 mod bad_input;
 mod conversations;
+mod hostile;
 mod lifecycle;
+mod logs;
 mod omni;
 mod page;
 mod real_models;
 mod real_tools;
 mod resumption;
+mod tls;
 mod websocket;
 mod workspace;

@@ -30,6 +30,8 @@ pub fn config() -> Config {
     Config {
         listen: "127.0.0.1:0".into(),
         http: "127.0.0.1:0".into(),
+        // How late a busy machine is must decide nothing.
+        max_lag_ms: 60_000,
         timing: TimingConfig { lead: Some(2_000), ..TimingConfig::default() },
         ..Config::default()
     }
@@ -111,7 +113,7 @@ impl Call {
         let (to_server, messages) = mpsc::channel(64);
         to_server.send(first).await.expect("there is room");
         let mut grpc = tonic::client::Grpc::new(channel.clone());
-        grpc.ready().await.expect("the connection is open");
+        grpc.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
         let codec = ProstCodec::<v1::ClientMessage, v1::ServerMessage>::default();
         let path = tonic::codegen::http::uri::PathAndQuery::from_static(path);
         let mut request = Request::new(ReceiverStream::new(messages));

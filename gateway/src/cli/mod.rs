@@ -1,5 +1,6 @@
 //! The command line: what can be asked of the `causerie` binary.
 
+pub mod cert;
 pub mod key;
 pub mod models;
 pub mod serve;
@@ -28,6 +29,8 @@ pub enum Command {
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Make certificates for development.
+    Cert(cert::CertArgs),
     /// List, fetch or verify the models.
     #[command(subcommand)]
     Models(ModelsCommand),

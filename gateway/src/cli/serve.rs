@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ServeArgs};
 use crate::engines;
+use crate::port::raise_file_limit;
 use crate::serve::Server;
 
 /// Runs a server until it is told to stop.
@@ -17,6 +18,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = Config::load(&args)?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    raise_file_limit();
     let detector = engines::detector(&config).map_err(anyhow::Error::msg)?;
     let starting = Server::start(&config, engines::engine(&config), detector);
     let running = tokio::select! {

@@ -25,6 +25,7 @@ use causerie_units::SampleRate;
 use clap::Args;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Streaming};
 
 use crate::access::KEY_HEADER;
@@ -57,6 +58,15 @@ pub struct TalkArgs {
     /// API key, where the server wants one.
     #[arg(long, value_name = "KEY", env = "CAUSERIE_KEY", hide_env_values = true)]
     key: Option<String>,
+    /// Certificate of the authority that the server's is from (PEM), for an address that begins with https.
+    #[arg(long, value_name = "FILE", env = "CAUSERIE_CA")]
+    ca: Option<PathBuf>,
+    /// Certificate of the client (PEM), where the server asks for one.
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
     /// Save the spoken answers here instead of playing them.
     #[arg(long, value_name = "FILE.wav")]
     out: Option<PathBuf>,
@@ -92,6 +102,23 @@ pub async fn run(args: TalkArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The server's address, with what is needed for TLS.
+fn endpoint(args: &TalkArgs, url: &str) -> anyhow::Result<Endpoint> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("{url} is no address"))?;
+    if !url.starts_with("https://") {
+        return Ok(endpoint);
+    }
+    let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let mut tls = ClientTlsConfig::new();
+    if let Some(ca) = &args.ca {
+        tls = tls.ca_certificate(Certificate::from_pem(read(ca)?));
+    }
+    if let (Some(cert), Some(key)) = (&args.client_cert, &args.client_key) {
+        tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+    }
+    Ok(endpoint.tls_config(tls)?)
+}
+
 /// Holds the conversation, printing each turn to `print` when it is over.
 async fn hold(args: &TalkArgs, print: &mut (impl Write + Send)) -> anyhow::Result<Vec<Turn>> {
     let from_pipe = args.inputs.iter().any(|path| path.as_os_str() == "-");
@@ -100,9 +127,12 @@ async fn hold(args: &TalkArgs, print: &mut (impl Write + Send)) -> anyhow::Resul
     }
     let mut script = if from_pipe { Vec::new() } else { script(args)? };
     let url = if args.server.contains("://") { args.server.clone() } else { format!("http://{}", args.server) };
-    let mut client = LiveClient::connect(url.clone())
+    let endpoint = endpoint(args, &url)?;
+    let channel = endpoint
+        .connect()
         .await
         .with_context(|| format!("cannot reach a server at {url}; is `causerie serve` running there?"))?;
+    let mut client = LiveClient::new(channel);
 
     let (outbox, messages) = mpsc::channel(OUTBOX);
     outbox.send(message(FromClient::Setup(setup(args)))).await?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use causerie_model_api::{Modality, TurnId};
 use causerie_proto::v1::{self, client_message::MessageType as FromClient, server_message::MessageType as FromServer};
-use causerie_session::{Input, Problem, ProblemCode, Settings};
+use causerie_session::{Input, Problem, ProblemCode, ServerEvent, Settings};
 use futures::{Stream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -26,6 +26,7 @@ use super::setup::{self, ReadSetup};
 use super::{Dialect, Shared};
 use crate::admission::{Place, Waiting, shutting_down};
 use crate::driver::{Conversation, Ended, INBOUND_CAPACITY, Inbound, Moment, OUTBOUND_CAPACITY, Outbound, converse};
+use crate::logging::LogContent;
 use crate::resumption::{Redeemed, taken_over};
 
 /// Messages of the transport's own that may wait: warnings and answers to pings. At the bound the client is not read.
@@ -54,10 +55,9 @@ pub enum Broken {
 /// conversation.
 pub struct Replies {
     task: JoinHandle<Result<Ended, Problem>>,
-    /// Comes from the task once the setup is read, with the place, which is held until the stream is gone, so that
-    /// replies that nobody reads count against the limit.
-    encoder: Option<(Encoder, Place)>,
-    encoders: mpsc::Receiver<(Encoder, Place)>,
+    /// Comes from the task once the setup is read.
+    entered: Option<Entered>,
+    entering: mpsc::Receiver<Entered>,
     words: mpsc::Receiver<Outbound>,
     own: mpsc::Receiver<FromServer>,
     playing: Arc<AtomicU64>,
@@ -75,6 +75,15 @@ struct Progress {
     answered: AtomicBool,
     /// The conversation is kept when its client is gone, and ends by itself.
     keeps: AtomicBool,
+}
+
+/// What a stream has once its setup is read.
+struct Entered {
+    encoder: Encoder,
+    /// For the log.
+    session: String,
+    // Held until the stream is gone, so that replies that nobody reads count against the limit.
+    _place: Place,
 }
 
 /// How far the stream has come.
@@ -95,7 +104,7 @@ impl Replies {
     pub fn start(shared: Arc<Shared>, dialect: Dialect, stream: FromPeer, waiting: Waiting) -> Self {
         let (words_out, words) = mpsc::channel(OUTBOUND_CAPACITY);
         let (own_out, own) = mpsc::channel(MAX_OWN);
-        let (encoder_out, encoders) = mpsc::channel(1);
+        let (enter, entering) = mpsc::channel(1);
         let playing = Arc::new(AtomicU64::new(0));
         let progress = Arc::<Progress>::default();
         let task = Task {
@@ -106,21 +115,21 @@ impl Replies {
             playing: playing.clone(),
             progress: progress.clone(),
         };
-        let task = tokio::spawn(task.run(waiting, encoder_out, words_out));
+        let task = tokio::spawn(task.run(waiting, enter, words_out));
         let stage = Stage::Setup;
-        Self { task, encoder: None, encoders, words, own, playing, shared, stage, progress, problem: None }
+        Self { task, entered: None, entering, words, own, playing, shared, stage, progress, problem: None }
     }
 
     /// The next message, or `None` when the words have ended.
     fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<Option<v1::ServerMessage>> {
-        if self.encoder.is_none() {
-            match ready!(self.encoders.poll_recv(cx)) {
-                Some(encoder) => self.encoder = Some(encoder),
+        if self.entered.is_none() {
+            match ready!(self.entering.poll_recv(cx)) {
+                Some(entered) => self.entered = Some(entered),
                 // The setup was refused.
                 None => return Poll::Ready(None),
             }
         }
-        let Some((encoder, _)) = &mut self.encoder else { return Poll::Ready(None) };
+        let Some(Entered { encoder, session, .. }) = &mut self.entered else { return Poll::Ready(None) };
         loop {
             // The transport's own messages wait for the answer to the setup, which is the first of all.
             if self.stage == Stage::Open
@@ -134,7 +143,10 @@ impl Replies {
             let Some(word) = ready!(self.words.poll_recv(cx)) else { return Poll::Ready(None) };
             match &word {
                 Outbound::Audio { turn, .. } => self.playing.store(turn.0, Ordering::Relaxed),
-                Outbound::Event(event) => self.shared.metrics.observe(event),
+                Outbound::Event(event) => {
+                    self.shared.metrics.observe(event);
+                    log(event, session, self.shared.log_content);
+                }
                 Outbound::Resumption { .. } => {}
             }
             self.stage = Stage::Open;
@@ -176,12 +188,32 @@ impl Stream for Replies {
             let reason = FromServer::Error(wire_problem(&problem));
             this.problem = Some(problem);
             if let Some(reason) =
-                this.encoder.as_ref().filter(|_| answered).and_then(|(encoder, _)| encoder.own(reason))
+                this.entered.as_ref().filter(|_| answered).and_then(|entered| entered.encoder.own(reason))
             {
                 return Poll::Ready(Some(Ok(reason)));
             }
         }
         Poll::Ready(this.problem.take().map(Err))
+    }
+}
+
+/// Puts into the log what was said, or that something was.
+fn log(event: &ServerEvent, session: &str, content: LogContent) {
+    match event {
+        ServerEvent::InputTranscription { text, .. } => {
+            tracing::debug!(session, text = ?content.show(text), "the user said");
+        }
+        ServerEvent::Text { delta: text } | ServerEvent::OutputTranscription { text } => {
+            tracing::debug!(session, text = ?content.show(text), "the agent says");
+        }
+        ServerEvent::Thought { delta } => tracing::debug!(session, text = ?content.show(delta), "the agent thinks"),
+        ServerEvent::ToolCall(calls) => {
+            for call in calls {
+                let (name, arguments) = (content.show(&call.name), content.show(&call.arguments));
+                tracing::debug!(session, ?name, ?arguments, "the agent calls");
+            }
+        }
+        _ => {}
     }
 }
 
@@ -207,7 +239,7 @@ impl Task {
     async fn run(
         mut self,
         mut waiting: Waiting,
-        encoder: mpsc::Sender<(Encoder, Place)>,
+        enter: mpsc::Sender<Entered>,
         words: mpsc::Sender<Outbound>,
     ) -> Result<Ended, Problem> {
         let mut drain = self.shared.drain.clone();
@@ -225,7 +257,7 @@ impl Task {
             Some(handle) => Some(resumption.redeem(handle, waiting.caller().as_deref()).await?),
             None => None,
         };
-        let (kept, ended) = self.hold(waiting, first, redeemed.as_ref(), encoder, words).await;
+        let (kept, ended) = self.hold(waiting, first, redeemed.as_ref(), enter, words).await;
         // A client that could not go on from here goes on from where it was.
         let lost = !kept || !progress.answered.load(Ordering::Relaxed);
         if let Some(redeemed) = redeemed.take_if(|_| lost) {
@@ -241,7 +273,7 @@ impl Task {
         waiting: Waiting,
         first: v1::Setup,
         redeemed: Option<&Redeemed>,
-        encoder: mpsc::Sender<(Encoder, Place)>,
+        enter: mpsc::Sender<Entered>,
         words: mpsc::Sender<Outbound>,
     ) -> (bool, Result<Ended, Problem>) {
         let opened = self.open(first, redeemed).and_then(|(wire, read)| {
@@ -265,8 +297,9 @@ impl Task {
         let resumed = redeemed.is_some();
         tracing::info!(session = settings.name, dialect = ?self.dialect, resumed, "conversation begins");
         // The other end cannot be full: one encoder is made.
-        let _ = encoder.try_send((Encoder::new(self.dialect, capabilities, mime), place));
-        drop(encoder);
+        let encoder = Encoder::new(self.dialect, capabilities, mime);
+        let _ = enter.try_send(Entered { encoder, session: settings.name.clone(), _place: place });
+        drop(enter);
         for warning in warnings {
             tell(&self.own, warning).await;
         }

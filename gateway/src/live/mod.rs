@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use crate::admission::Admission;
 use crate::catalog::Catalog;
 use crate::engine_host::EngineHandle;
+use crate::logging::LogContent;
 use crate::media::Media;
 use crate::metrics::Metrics;
 use crate::resumption::Resumption;
@@ -63,6 +64,8 @@ pub struct Shared {
     pub setup_timeout: Duration,
     /// Conversations that can be resumed.
     pub resumption: Arc<Resumption>,
+    /// Whether what is said may be logged.
+    pub log_content: LogContent,
     /// Counts and latencies.
     pub metrics: Arc<Metrics>,
     /// Who may begin a conversation.
