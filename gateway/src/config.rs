@@ -10,6 +10,7 @@
 //! max_lag_ms = 1000            # a server that is later than this takes no other conversation
 //! allow_anyone = false         # without keys, be reached from other machines
 //! log_content = false          # what people say
+//! origins = []                 # pages from elsewhere that may open a WebSocket: "https://example.org"
 //! aliases = []                 # further names under which clients may ask for the model
 //! drain_seconds = 10
 //! setup_timeout_seconds = 30
@@ -123,6 +124,8 @@ pub struct Config {
     pub keys: Option<PathBuf>,
     /// Whether a server without keys may be reached from other machines.
     pub allow_anyone: bool,
+    /// Pages that may open a WebSocket beside those of this server, as `https://example.org`.
+    pub origins: Vec<String>,
     /// What thinks and speaks.
     pub engine: String,
     /// Folder of the models; `None` for the user's cache folder.
@@ -165,6 +168,7 @@ impl Default for Config {
             http: "127.0.0.1:8080".into(),
             keys: None,
             allow_anyone: false,
+            origins: Vec::new(),
             engine: ENGINES[0].into(),
             models: None,
             aliases: Vec::new(),

@@ -14,7 +14,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::access::keys::KeysError;
-use crate::access::{Access, Reloading};
+use crate::access::{Access, Origins, Reloading};
 use crate::admission::Admission;
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -180,6 +180,9 @@ impl Server {
         };
         let engine = capabilities.engine.clone();
 
+        // Without keys whoever comes is served; who could come must not be decided by a name that anybody can own.
+        let any_name = access.has_keys() || config.allow_anyone;
+        let origins = Origins { allowed: config.origins.clone(), any_name };
         let max_lag = Duration::from_millis(config.max_lag_ms.into());
         let admission = Arc::new(Admission::new(
             access,
@@ -197,6 +200,7 @@ impl Server {
             setup_timeout: Duration::from_secs(config.setup_timeout_seconds.into()),
             resumption: Arc::new(resumption),
             metrics: metrics.clone(),
+            origins,
             admission: admission.clone(),
             log_content: LogContent(config.log_content),
             drain: draining,

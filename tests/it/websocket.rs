@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use causerie_gateway::access::keys::{self, Key, digest};
 use causerie_gateway::config::Config;
+use causerie_tests::folder::Folder;
 use causerie_tests::python;
 use causerie_tests::service::{PATIENCE, config, start, utterance};
 use futures::{SinkExt as _, StreamExt as _};
@@ -258,4 +260,81 @@ async fn a_shutdown_is_said() {
     assert!(end.0 == 1001 && end.1.contains("shutting down"), "{end:?}");
     let stopped = tokio::time::timeout(PATIENCE + Duration::from_secs(1), stopping).await;
     assert!(stopped.expect("in time").expect("it stops"), "every conversation ended in time");
+}
+
+/// A socket that is opened with these headers, or the status of its refusal.
+async fn open_with(server: SocketAddr, path: &str, headers: &[(&'static str, &str)]) -> Result<Socket, u16> {
+    let mut request = format!("ws://{server}{path}").into_client_request().expect("a request");
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().expect("a value"));
+    }
+    match connect_async(request).await {
+        Ok((socket, _)) => Ok(Socket(socket)),
+        Err(tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
+        Err(other) => panic!("{path} with {headers:?}: {other}"),
+    }
+}
+
+#[tokio::test]
+async fn pages_may_connect_where_the_operator_lets_them() {
+    let server = start(&Config { origins: vec!["https://app.example".into()], ..config() }).await;
+    let (port, http) = (server.http_addr.port(), server.http_addr);
+    let own = format!("http://127.0.0.1:{port}");
+    let rebound = format!("evil.example:{port}");
+    for (origin, host, status) in [
+        ("https://app.example", None, None),
+        (&own, None, None),
+        ("https://other.example", None, Some(403)),
+        // A page whose name was made to point here.
+        (&format!("http://{rebound}"), Some(&rebound), Some(403)),
+    ] {
+        let mut headers = vec![("origin", origin)];
+        headers.extend(host.map(|host| ("host", host.as_str())));
+        let opened = open_with(http, GEMINI, &headers).await;
+        assert_eq!(opened.as_ref().err().copied(), status, "{origin} {host:?}");
+        if let Ok(mut socket) = opened {
+            socket.send(setup()).await;
+            assert!(socket.next().await["setupComplete"].is_object());
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_are_taken_from_where_clients_put_them() {
+    const KEY: &str = "causerie_ada";
+    let folder = Folder::new("websocket-keys");
+    let key = Key { name: "ada".into(), sha256: digest(KEY), streams: 4, per_minute: 60 };
+    keys::write(&folder.path("keys.toml"), vec![key]).expect("the file is written");
+    let server = start(&Config { keys: Some(folder.path("keys.toml")), ..config() }).await;
+    let (in_query, wrong) = (format!("{GEMINI}?alt=x&key={KEY}"), format!("{GEMINI}?key=causerie_eve"));
+    let bearer = format!("Bearer {KEY}");
+    for (path, header, status) in [
+        (GEMINI, None, Some(401)),
+        (&wrong, None, Some(401)),
+        (GEMINI, Some(("authorization", "Bearer causerie_eve")), Some(401)),
+        (&in_query, None, None),
+        (GEMINI, Some(("x-goog-api-key", KEY)), None),
+        (GEMINI, Some(("authorization", &bearer[..])), None),
+    ] {
+        let headers: Vec<_> = header.into_iter().collect();
+        let opened = open_with(server.http_addr, path, &headers).await;
+        assert_eq!(opened.as_ref().err().copied(), status, "{path} {header:?}");
+        if let Ok(mut socket) = opened {
+            socket.send(setup()).await;
+            assert!(socket.next().await["setupComplete"].is_object());
+        }
+    }
+}
+
+#[tokio::test]
+async fn sockets_without_a_setup_hold_no_place() {
+    let server = start(&Config { max_conversations: 1, ..config() }).await;
+    let mut idlers = Vec::new();
+    for _ in 0..300 {
+        idlers.push(Socket::open(server.http_addr, GEMINI).await);
+    }
+    // Newer ones have taken its seat.
+    let (code, reason) = idlers[0].end().await;
+    assert_eq!(code, 1013, "{reason}");
+    Socket::begin(server.http_addr, GEMINI).await;
 }

@@ -9,6 +9,7 @@
 //! For the same reason wrong keys are not counted. The digests are compared in constant time, all of them each time.
 
 pub mod keys;
+mod origin;
 mod usage;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::keys::{Key, KeysError, digest};
+pub use self::origin::Origins;
 pub use self::usage::Pass;
 use self::usage::Usage;
 

@@ -24,6 +24,7 @@ use causerie_session::Timing;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::access::Origins;
 use crate::admission::Admission;
 use crate::catalog::Catalog;
 use crate::engine_host::EngineHandle;
@@ -68,6 +69,8 @@ pub struct Shared {
     pub log_content: LogContent,
     /// Counts and latencies.
     pub metrics: Arc<Metrics>,
+    /// Which pages may open a WebSocket.
+    pub origins: Origins,
     /// Who may begin a conversation.
     pub admission: Arc<Admission>,
     /// Set when the server shuts down: turns may run until then.

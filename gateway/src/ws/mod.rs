@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{RequestExt as _, Router};
@@ -81,12 +81,12 @@ async fn ours(State(later): State<Later>, request: Request) -> Response {
 }
 
 async fn upgrade(later: &Later, request: Request, wire: impl Wire) -> Response {
-    if !comes_from_here(request.headers()) {
-        return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", "pages of other servers may not connect");
-    }
     let Some(shared) = later.get() else {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the engine is being loaded");
     };
+    if let Err(why) = shared.origins.check(request.headers()) {
+        return refusal(StatusCode::FORBIDDEN, "PERMISSION_DENIED", why);
+    }
     let waiting = match shared.admission.knock(presented_key(request.headers(), request.uri().query())) {
         Ok(waiting) => waiting,
         Err(problem) => return refuse(&problem),
@@ -100,15 +100,6 @@ async fn upgrade(later: &Later, request: Request, wire: impl Wire) -> Response {
         .max_message_size(MAX_FRAME_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)
         .on_upgrade(move |socket| socket::hold(socket, shared, wire, waiting))
-}
-
-/// Whether a request may hold a conversation by where it comes from. A page in a browser may only if it came from this
-/// server: any page could reach a server on the loopback address otherwise.
-fn comes_from_here(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let authority = origin.to_str().unwrap_or_default().split_once("://").map(|(_, authority)| authority);
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    authority.is_some() && authority == host
 }
 
 fn refuse(problem: &Problem) -> Response {
