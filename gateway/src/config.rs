@@ -428,6 +428,14 @@ impl Config {
         if let Some(alias) = self.aliases.iter().find(|alias| alias.trim().is_empty()) {
             return wrong("aliases", format!("{alias:?} is not a name"));
         }
+        // As browsers write them. Others would never be met, and `null` is every page that has been put into a sandbox.
+        let is_origin = |origin: &str| {
+            let parts = origin.split_once("://");
+            parts.is_some_and(|(_, host)| !host.is_empty() && !host.contains(['/', '*', '?', '@', ' ']))
+        };
+        if let Some(origin) = self.origins.iter().find(|origin| !is_origin(origin)) {
+            return wrong("origins", format!("{origin:?} is not of the form \"https://example.org\""));
+        }
         if let Some(name) = self.tools.builtin.iter().find(|name| !BUILTIN.contains(&name.as_str())) {
             return wrong("tools.builtin", format!("{name:?} is not built in; there is: {}", BUILTIN.join(", ")));
         }
@@ -503,6 +511,10 @@ mod tests {
             ("[tls]\nkey = \"k.pem\"", vec!["c.toml", "tls.cert", "--tls-cert"]),
             ("[tls]\nclient_ca = \"a.pem\"", vec!["c.toml", "tls.cert", "only over TLS"]),
             ("aliases = [\"\"]", vec!["c.toml", "aliases"]),
+            ("origins = [\"*\"]", vec!["c.toml", "origins", "https://example.org"]),
+            ("origins = [\"https://a.example/talk\"]", vec!["c.toml", "origins"]),
+            ("origins = [\"a.example\"]", vec!["c.toml", "origins"]),
+            ("origins = [\"null\"]", vec!["c.toml", "origins"]),
         ] {
             let error = parse(text).expect_err(text);
             for word in words {

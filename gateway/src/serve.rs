@@ -19,7 +19,7 @@ use crate::admission::Admission;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::engine_host::{EngineFactory, EngineHost};
-use crate::grpc::Conversations;
+use crate::grpc::{Conversations, MAX_PUBLIC, Public};
 use crate::http::{self, Probes};
 use crate::lag::{Lag, Meter};
 use crate::live::Shared;
@@ -28,6 +28,7 @@ use crate::media::{Detector, MediaPool};
 use crate::metrics::Metrics;
 use crate::port::{Port, Protocol};
 use crate::resumption::Resumption;
+use crate::room::Room;
 use crate::tls::{self, TlsError};
 use crate::tools::Toolbox;
 use crate::ws::Later;
@@ -221,11 +222,12 @@ impl Server {
         let reflection = reflection().build_v1().map_err(|e| start("reflection service", &e))?;
 
         let (stop_grpc, grpc_stopped) = oneshot::channel();
+        let public = Room::new(MAX_PUBLIC);
         let router = Conversations::new(shared)
             .routes()
-            .add_service(health_service)
-            .add_service(reflection)
-            .add_service(reflection_alpha)
+            .add_service(Public::new(health_service, &public))
+            .add_service(Public::new(reflection, &public))
+            .add_service(Public::new(reflection_alpha, &public))
             .prepare()
             .into_axum_router();
         let grpc = Port { listener: grpc_listener, protocol: Protocol::Http2, tls: grpc_tls, router };

@@ -10,8 +10,8 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use serde::Deserialize;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -114,12 +114,18 @@ pub(crate) fn server(
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let known = clients.is_some();
     let builder = match clients {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
     let mut server = builder.with_single_cert(chain, key)?;
     server.alpn_protocols = vec![protocol.to_vec()];
+    if known {
+        // Who takes up an earlier session shows no certificate, and the one from then may not count any more.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+    }
     Ok(Arc::new(server))
 }
 
@@ -240,6 +246,8 @@ pub fn local_names() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConnection};
+
     use super::*;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -249,9 +257,12 @@ mod tests {
     impl Folder {
         /// A folder with certificates that count for ten days from now.
         fn new(name: &str, now: SystemTime) -> Self {
+            Self::with(name, &development(&local_names(), now, now + 10 * DAY).unwrap())
+        }
+
+        fn with(name: &str, made: &Development) -> Self {
             let folder = std::env::temp_dir().join(format!("causerie-tls-{}-{name}", std::process::id()));
             std::fs::create_dir_all(&folder).unwrap();
-            let made = development(&local_names(), now, now + 10 * DAY).unwrap();
             for (file, text) in [
                 ("ca.pem", &made.authority),
                 ("cert.pem", &made.server.cert),
@@ -308,6 +319,45 @@ mod tests {
         ] {
             let error = load(&folder.config(cert, key, client_ca), at).unwrap_err().to_string();
             assert!(error.contains(words), "{cert} {key} {client_ca:?}: {error}");
+        }
+    }
+
+    /// The second of two handshakes of one client.
+    fn second_handshake(server: &Arc<ServerConfig>, made: &Development) -> Option<HandshakeKind> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(made.authority.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let chain = vec![CertificateDer::from_pem_slice(made.client.cert.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(made.client.key.as_bytes()).unwrap();
+        let client = Arc::new(client.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap());
+        let mut kind = None;
+        for _ in 0..2 {
+            let mut client = ClientConnection::new(client.clone(), "localhost".try_into().unwrap()).unwrap();
+            let mut server = ServerConnection::new(server.clone()).unwrap();
+            while client.wants_write() || server.wants_write() {
+                let mut bytes = Vec::new();
+                client.write_tls(&mut bytes).unwrap();
+                server.read_tls(&mut &bytes[..]).unwrap();
+                server.process_new_packets().unwrap();
+                bytes.clear();
+                server.write_tls(&mut bytes).unwrap();
+                client.read_tls(&mut &bytes[..]).unwrap();
+                client.process_new_packets().unwrap();
+            }
+            kind = server.handshake_kind();
+        }
+        kind
+    }
+
+    #[test]
+    fn clients_show_their_certificate_every_time() {
+        let now = SystemTime::now();
+        let made = development(&local_names(), now, now + DAY).unwrap();
+        let folder = Folder::with("shown", &made);
+        for (client_ca, kind) in [(None, HandshakeKind::Resumed), (Some("ca.pem"), HandshakeKind::Full)] {
+            let loaded = load(&folder.config("cert.pem", "key.pem", client_ca), now + DAY / 2).unwrap().unwrap();
+            assert_eq!(second_handshake(&loaded.grpc, &made), Some(kind), "{client_ca:?}");
         }
     }
 

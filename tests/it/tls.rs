@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use causerie_gateway::access::keys::{self, Key, digest};
 use causerie_gateway::config::Config;
 use causerie_gateway::serve::Server;
 use causerie_gateway::tls::{TlsConfig, development, local_names};
 use causerie_model_api::Modality;
 use causerie_tests::folder::Folder;
+use causerie_tests::python;
 use causerie_tests::scripted::LoudnessDetector;
 use causerie_tests::service::{Call, config, factory, setup, start};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -17,6 +19,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -176,4 +179,31 @@ async fn clients_may_have_to_show_a_certificate() {
     // Pages ask for none.
     let answer = page(server.http_addr, &certificates.ca, Duration::ZERO).await.expect("the certificate counts");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn googles_sdk_is_answered_over_tls_without_a_change() {
+    const KEY: &str = "causerie_ada";
+    let Some(python) = python::interpreter("google-genai") else { return };
+    let folder = Folder::new("genai-tls");
+    let made = development(&local_names(), SystemTime::now(), SystemTime::now() + DAY).unwrap();
+    let path = |name: &str| folder.path(name);
+    for (file, text) in [("ca.pem", made.authority), ("cert.pem", made.server.cert), ("key.pem", made.server.key)] {
+        std::fs::write(path(file), text).unwrap();
+    }
+    keys::write(&path("keys.toml"), vec![Key { name: "ada".into(), sha256: digest(KEY), streams: 1, per_minute: 60 }])
+        .unwrap();
+    let tls = TlsConfig { cert: Some(path("cert.pem")), key: Some(path("key.pem")), client_ca: None };
+    let server = start(&Config { tls, keys: Some(path("keys.toml")), ..config() }).await;
+    let address = format!("https://localhost:{}", server.http_addr.port());
+    let arguments = [address.into(), path("ca.pem").into_os_string(), KEY.into()];
+    let seen = python::run(&python, "google_genai_tls.py", arguments).await;
+    for version in ["default", "v1", "v1beta", "v1alpha"] {
+        assert_eq!(seen[version], "You said: hello there", "{version}: {seen}");
+    }
+    assert_eq!(seen["another at once"], json!(["InvalidStatus", 429]), "{seen}");
+    assert_eq!(seen["wrong key"], json!(["InvalidStatus", 401]), "{seen}");
+    assert_eq!(seen["unknown model"], json!(["APIError", 1008]), "{seen}");
+    assert_eq!(seen["unknown voice"], json!(["APIError", 1007]), "{seen}");
+    assert_eq!(seen["unknown authority"], json!(["SSLCertVerificationError", null]), "{seen}");
 }

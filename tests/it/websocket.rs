@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use causerie_gateway::access::keys::{self, Key, digest};
 use causerie_gateway::config::Config;
+use causerie_gateway::port::raise_file_limit;
 use causerie_tests::folder::Folder;
 use causerie_tests::python;
 use causerie_tests::service::{PATIENCE, config, start, utterance};
@@ -328,9 +329,10 @@ async fn keys_are_taken_from_where_clients_put_them() {
 
 #[tokio::test]
 async fn sockets_without_a_setup_hold_no_place() {
+    raise_file_limit();
     let server = start(&Config { max_conversations: 1, ..config() }).await;
     let mut idlers = Vec::new();
-    for _ in 0..300 {
+    for _ in 0..1_000 {
         idlers.push(Socket::open(server.http_addr, GEMINI).await);
     }
     // Newer ones have taken its seat.

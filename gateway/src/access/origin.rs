@@ -28,7 +28,7 @@ impl Origins {
     pub fn check(&self, headers: &HeaderMap) -> Result<(), &'static str> {
         let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
         let origin = origin.to_str().unwrap_or_default();
-        if self.allowed.iter().any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin)) {
+        if self.allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
             return Ok(());
         }
         let authority = origin.split_once("://").map(|(_, authority)| authority);
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn only_pages_of_this_server_and_allowed_ones_may() {
-        let strict = Origins { allowed: vec!["https://app.example/".into(), "null".into()], any_name: false };
+        let strict = Origins { allowed: vec!["https://app.example".into()], any_name: false };
         let named = Origins { any_name: true, ..strict.clone() };
         for (origin, host, may, may_with_keys) in [
             (None, Some("evil.example"), true, true),
@@ -72,7 +72,7 @@ mod tests {
             (Some("http://[::1]:8080"), Some("[::1]:8080"), true, true),
             (Some("http://192.168.1.5:8080"), Some("192.168.1.5:8080"), true, true),
             (Some("https://app.example"), Some("127.0.0.1:8080"), true, true),
-            (Some("null"), Some("127.0.0.1:8080"), true, true),
+            (Some("null"), Some("127.0.0.1:8080"), false, false),
             // Pages from elsewhere.
             (Some("http://evil.example"), Some("127.0.0.1:8080"), false, false),
             (Some("http://127.0.0.1:9090"), Some("127.0.0.1:8080"), false, false),

@@ -8,6 +8,7 @@ use causerie_model_api::{
     Busy, Capabilities, Engine, Event, FinishReason, InputSamples, Item, Modality, Next, Role, SessionId, Usage, Voice,
 };
 use causerie_session::{Detection, Timing};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -23,7 +24,8 @@ struct Toy {
     words: String,
 }
 
-type Log = Arc<Mutex<Vec<Request>>>;
+/// What an engine was asked for. Waiting for it takes no time from the engine's thread.
+type Log = watch::Sender<Vec<Request>>;
 
 impl Engine for Toy {
     fn capabilities(&self) -> &Capabilities {
@@ -34,7 +36,7 @@ impl Engine for Toy {
         if matches!(request, Request::Open { .. }) {
             self.room = self.room.checked_sub(1).ok_or(Busy)?;
         }
-        self.log.lock().unwrap().push(request.clone());
+        self.log.send_modify(|log| log.push(request.clone()));
         let session = request.session();
         match request {
             Request::Append { items, .. } => self.words = format!("{items:?}"),
@@ -166,9 +168,14 @@ impl House {
 
     /// Waits for the engine to have seen a request that suits.
     async fn saw(&self, suits: impl Fn(&Request) -> bool) {
-        while !self.log.lock().unwrap().iter().any(&suits) {
-            tokio::task::yield_now().await;
-        }
+        self.saw_times(1, suits).await;
+    }
+
+    /// Waits for the engine to have seen so many.
+    async fn saw_times(&self, times: usize, suits: impl Fn(&Request) -> bool) {
+        let mut log = self.log.subscribe();
+        let enough = log.wait_for(|log| log.iter().filter(|request| suits(request)).count() >= times);
+        enough.await.expect("the log is not gone");
     }
 }
 
@@ -277,7 +284,7 @@ async fn speech_goes_in_and_comes_out_in_the_clients_formats() {
         }
         assert_eq!(sent, bytes, "{mime}");
         // The engine had all of the utterance when it was told to answer it.
-        let log = house.log.lock().unwrap();
+        let log = house.log.borrow();
         let start = log.iter().position(|request| matches!(request, Request::Start { .. })).unwrap();
         let heard = log[..start].iter().map(|request| match request {
             Request::Audio { pcm, .. } => pcm.len(),
@@ -381,7 +388,7 @@ async fn a_setup_that_cannot_be_served_never_reaches_the_engine() {
     let house = House::open().await;
     let setup = Setup { voice: Some("Hal".into()), ..Setup::default() };
     assert_eq!(house.talk(setup, pcm24(), OUTBOUND_CAPACITY).problem().await, ProblemCode::InvalidArgument);
-    assert!(house.log.lock().unwrap().is_empty());
+    assert!(house.log.borrow().is_empty());
 }
 
 #[tokio::test]
@@ -454,14 +461,12 @@ async fn a_burst_of_audio_has_the_turns_of_speech() {
         // before the second, if it sounds so.
         let sound = [piece(true, 640), piece(false, 700), piece(true, 640), piece(false, 1_500)].concat();
         talk.sound("audio/pcm;rate=16000", sound).await;
-        let commits = || house.log.lock().unwrap().iter().filter(|r| matches!(r, Request::Commit { .. })).count();
-        while commits() < turns {
-            tokio::task::yield_now().await;
-        }
+        let is_commit = |request: &Request| matches!(request, Request::Commit { .. });
+        house.saw_times(turns, is_commit).await;
         talk.say(Input::CancelReply).await;
         talk.say(Input::HalfClose).await;
         assert_eq!(talk.rest().await.1, Ok(Ended::Finished), "{what}");
-        assert_eq!(commits(), turns, "{what}");
+        assert_eq!(house.log.borrow().iter().filter(|request| is_commit(request)).count(), turns, "{what}");
         // Each pause was asked about once, with what the judge hears of it.
         assert_eq!(*pauses.asked.lock().unwrap(), [13_440, 16_000], "{what}");
     }

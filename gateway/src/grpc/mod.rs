@@ -2,6 +2,7 @@
 //! conversation. A stream is one conversation.
 
 mod compatible;
+mod public;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use crate::live::{Broken, Dialect, MAX_MESSAGE_BYTES, Replies, Shared};
 use crate::status::{read_problem, status};
 
 use compatible::Compatible;
+pub(crate) use public::{MAX_PUBLIC, Public};
 
 /// The service.
 #[derive(Clone)]
