@@ -148,9 +148,16 @@ async fn socket_in_text(address: SocketAddr) -> WebSocketStream<MaybeTlsStream<T
         connect_async(format!("ws://{address}/ws/causerie.live.v1.Live/Converse")).await.expect("a seat");
     let setup = r#"{"setup": {"generationConfig": {"responseModalities": ["TEXT"]}}}"#;
     socket.send(Message::text(setup)).await.expect("it listens");
-    let answer = in_time(socket.next()).await.expect("an answer").expect("a frame");
-    assert!(answer.to_text().is_ok_and(|text| text.contains("setupComplete")), "{answer:?}");
-    socket
+    // The first ping may come before the answer.
+    loop {
+        match in_time(socket.next()).await.expect("an answer").expect("a frame") {
+            Message::Ping(_) => {}
+            answer => {
+                assert!(answer.to_text().is_ok_and(|text| text.contains("setupComplete")), "{answer:?}");
+                return socket;
+            }
+        }
+    }
 }
 
 /// Lets time pass, with a page asked for every second of it, so that what is on its way arrives.
