@@ -606,16 +606,19 @@ impl<N: Networks> Conversation<N> {
         }
         if turn.thought.is_some() {
             let (after, mark) = networks.after_thought();
-            let ended = networks.ends(token);
-            let over = ended || {
+            let thought = if networks.ends(token) {
+                Some(turn.reply.len())
+            } else {
                 turn.reply.push(token);
                 let delta = networks.text(&mut turn.detokenizer, token);
                 turn.ponder(&delta, mark, &mut self.out)
             };
-            if over {
-                turn.speak_up(self.memory.tokens(), after);
-            } else {
-                turn.stage = Stage::Decode(token);
+            match thought {
+                Some(tokens) => {
+                    self.memory.truncate(turn.prompt.len() + tokens);
+                    turn.speak_up(self.memory.tokens(), after);
+                }
+                None => turn.stage = Stage::Decode(token),
             }
             return;
         }

@@ -33,7 +33,9 @@ impl Thoughts {
             let (open, end) = (tokens("<think>\n"), tokens("\n</think>\n\n"));
             return Self { open, close: end, mark: Some(close) };
         }
-        let (open, close) = (tokens("Let me think step by step.\n"), tokens("\n\nThe answer, briefly: "));
+        // "Let me think step by step" makes the default model explain what it is going to do: 95 tokens for 23 right
+        // answers of 30 where this takes 57 for 25.
+        let (open, close) = (tokens("Let me calculate briefly.\n"), tokens("\n\nThe answer, briefly: "));
         Self { open, close, mark: None }
     }
 

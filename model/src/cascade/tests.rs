@@ -119,7 +119,7 @@ impl Networks for Toy {
         if token == CALL {
             "\n{\"name\": \"f\", \"arguments\": {}}\n".into()
         } else if token > 1000 {
-            format!(" Word{token}.")
+            format!(" Word{token}th.")
         } else {
             format!(" Word{token}")
         }
@@ -539,17 +539,34 @@ fn a_long_utterance_is_settled_piecewise() {
     assert_eq!(samples, 36 * 16_000, "every loud sample was heard once");
 }
 
+/// An engine that has heard an utterance and answered it with a thought of at most `budget` tokens.
+fn thinker(budget: u32) -> (Cascade<Toy>, Vec<Event>) {
+    let mut e = engine();
+    let thinking = Thinking { budget: Some(budget), include_thoughts: true };
+    let config = Box::new(SessionConfig { thinking, ..SessionConfig::default() });
+    e.submit(Request::Close { session: S }).unwrap();
+    e.submit(Request::Open { session: S, config, history: Vec::new() }).unwrap();
+    audio(&mut e, 0, 0.5, 16_000);
+    e.submit(start(1, 0, 16_000)).unwrap();
+    let events = settle(&mut e);
+    (e, events)
+}
+
+#[test]
+fn the_answer_follows_from_the_whole_sentences_of_a_thought_that_is_cut() {
+    // The toy's fourth and eighth words end sentences, and its ninth the thought; the last token drawn was not run.
+    for (budget, follows) in [(1, 0), (3, 2), (4, 3), (5, 4), (6, 4), (7, 4), (8, 7), (9, 8), (30, 9)] {
+        let (e, _) = thinker(budget);
+        let tokens = &e.sessions[&S].memory.0;
+        let at = |c| tokens.iter().position(|t| *t == u32::from(c)).unwrap();
+        assert_eq!(at(')') - at('(') - 1, follows, "a budget of {budget}");
+    }
+}
+
 #[test]
 fn thoughts_are_bounded_told_apart_and_forgotten() {
     for budget in [0, 1, 4, 30] {
-        let mut e = engine();
-        let thinking = Thinking { budget: Some(budget), include_thoughts: true };
-        let config = Box::new(SessionConfig { thinking, ..SessionConfig::default() });
-        e.submit(Request::Close { session: S }).unwrap();
-        e.submit(Request::Open { session: S, config, history: Vec::new() }).unwrap();
-        audio(&mut e, 0, 0.5, 16_000);
-        e.submit(start(1, 0, 16_000)).unwrap();
-        let events = settle(&mut e);
+        let (e, events) = thinker(budget);
         let thought: String = events
             .iter()
             .filter_map(|e| if let Event::Thought { delta, .. } = e { Some(delta.as_str()) } else { None })

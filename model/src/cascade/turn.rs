@@ -35,11 +35,25 @@ pub(super) struct Thought {
     pub(super) text: String,
     /// Bytes of the text that were handed on.
     told: usize,
+    /// Tokens up to the end of its last whole sentence or line.
+    whole: usize,
 }
 
 impl Thought {
     pub(super) fn new(budget: u32) -> Self {
-        Self { left: budget, text: String::new(), told: 0 }
+        Self { left: budget, text: String::new(), told: 0, whole: 0 }
+    }
+
+    /// Whether what was thought last ends a line or a sentence. A full stop after a digit may be a decimal point or an
+    /// item's number, and a colon announces what is not there yet.
+    fn rests(&self) -> bool {
+        let text = self.text.trim_end();
+        let ends = |mark: char| {
+            let before = text.strip_suffix(mark).and_then(|text| text.chars().next_back());
+            before.is_some_and(|before| !before.is_ascii_digit())
+        };
+        let line = self.text[text.len()..].contains('\n') && !text.ends_with(':');
+        line || ['.', '!', '?'].into_iter().any(ends)
     }
 }
 
@@ -212,10 +226,16 @@ impl<N: Networks> Turn<N> {
         std::mem::take(&mut self.usage)
     }
 
-    /// Takes a piece of a thought; whether it is over. What may be the beginning of the model's mark is held back.
-    pub(super) fn ponder(&mut self, delta: &str, mark: Option<&str>, out: &mut Vec<Event>) -> bool {
-        let Some(thought) = &mut self.thought else { return true };
+    /// Takes a piece of a thought. Once it is over: how many of its tokens the reply follows from. Of a thought that the
+    /// budget cuts it is the whole sentences, because the model takes half a calculation for its result. What may be the
+    /// beginning of the model's mark is held back.
+    pub(super) fn ponder(&mut self, delta: &str, mark: Option<&str>, out: &mut Vec<Event>) -> Option<usize> {
+        let all = self.reply.len();
+        let Some(thought) = &mut self.thought else { return Some(all) };
         thought.text.push_str(delta);
+        if thought.rests() {
+            thought.whole = all;
+        }
         thought.left = thought.left.saturating_sub(1);
         self.usage.thoughts += 1;
         let marked = mark.and_then(|mark| thought.text.find(mark));
@@ -234,10 +254,11 @@ impl<N: Networks> Turn<N> {
         };
         let delta = thought.text.get(thought.told..until).unwrap_or_default().to_owned();
         thought.told = thought.told.max(until);
+        let whole = thought.whole;
         if !delta.is_empty() {
             self.emit(Event::Thought { turn: self.id, delta }, out);
         }
-        over
+        over.then_some(if marked.is_none() && whole > 0 { whole } else { all })
     }
 
     /// The thought is over: the reply begins after `held` and `after`.
