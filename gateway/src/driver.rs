@@ -4,8 +4,8 @@
 //! one thing comes in (a message, a finished job, an engine event, a deadline), the session takes it, and its outputs
 //! are drained until it says how long to wait.
 //!
-//! While a pause is judged, what was heard after it waits (within [`JUDGE_WAIT`]), so that a burst of audio has the
-//! same turns as the same audio at the pace of speech.
+//! While a pause is judged, what was heard after it waits (within [`causerie_session::Timing::judge_wait`]), so that a
+//! burst of audio has the same turns as the same audio at the pace of speech.
 //!
 //! Bounds: input is read one message at a time and no further ahead of real time than [`MAX_AHEAD`], so a client that
 //! sends faster is slowed by its own transport; output that finds the transport's queue full ends the conversation.
@@ -39,10 +39,6 @@ pub const OUTBOUND_CAPACITY: usize = 256;
 
 /// Session outputs that may wait for the encoder: as many as the transport's queue holds.
 const MAX_UNSENT: usize = OUTBOUND_CAPACITY;
-
-/// How long the windows after a pause wait for the verdict about it: as long as the session could wait at the pace of
-/// speech. A verdict that takes longer is taken when it comes.
-const JUDGE_WAIT: Duration = Duration::from_millis(300);
 
 /// Windows from this probability on are somebody's voice, perhaps ours: what keeps speech going at the lower threshold.
 const VOICED: f32 = 0.35;
@@ -154,6 +150,7 @@ pub async fn converse(
     if recent.is_none() {
         settings.timing.judge_after = None;
     }
+    let judge_wait = settings.timing.judge_wait;
     let opened = Instant::now();
     let mut session = Session::open(setup, &capabilities, settings, MediaTime::ZERO)?;
     let Output::Engine(open @ Request::Open { .. }) = session.poll_output() else {
@@ -178,6 +175,7 @@ pub async fn converse(
         heard: VecDeque::new(),
         recent,
         judging: None,
+        judge_wait,
         echo: (detect && echo_gate).then(EchoGate::new),
         toolbox: engine.tools().clone(),
         calls: JoinSet::new(),
@@ -258,6 +256,8 @@ struct Task {
     /// What pauses are judged by.
     recent: Option<Recent>,
     judging: Option<Judging>,
+    /// [`causerie_session::Timing::judge_wait`].
+    judge_wait: Duration,
     /// Keeps the agent's own voice from interrupting it.
     echo: Option<EchoGate>,
     /// Functions of the server, and those that run, each with a way to stop it.
@@ -316,7 +316,7 @@ impl Task {
                 Output::Engine(request) => self.connection.send(request)?,
                 Output::Judge { from, until } => {
                     let pcm = self.recent.as_ref().map(|recent| recent.range(from.0, until.0)).unwrap_or_default();
-                    let hold_ends = Instant::now() + JUDGE_WAIT;
+                    let hold_ends = Instant::now() + self.judge_wait;
                     self.judging = Some(Judging { until, answer: self.media.judge(pcm), holds: true, hold_ends });
                 }
                 Output::Snapshot(snapshot) => {

@@ -28,6 +28,9 @@ pub struct Timing {
     pub propose_after: Duration,
     /// Silence after which the driver is asked whether the sentence is finished; `None` lets silence alone decide.
     pub judge_after: Option<Duration>,
+    /// How long the driver keeps what was heard after a pause waiting for the verdict about it: as long as the session
+    /// could wait at the pace of speech. A verdict that takes longer is taken when it comes.
+    pub judge_wait: Duration,
     /// Silence that ends an utterance (with end sensitivity high) that is finished, or of which nothing is known.
     pub hangover: Duration,
     /// Silence that ends an utterance that does not sound finished (with end sensitivity high).
@@ -62,6 +65,7 @@ impl Default for Timing {
             preroll: Duration::from_millis(300),
             propose_after: Duration::from_millis(100),
             judge_after: Some(Duration::from_millis(200)),
+            judge_wait: Duration::from_millis(300),
             hangover: Duration::from_millis(500),
             hangover_unfinished: Duration::from_millis(1_200),
             hangover_low: Duration::from_millis(800),

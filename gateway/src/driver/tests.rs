@@ -157,8 +157,9 @@ impl House {
     fn talk(&self, setup: Setup, output: OutputFormat, room: usize) -> Talk {
         let engine = self.host.handle();
         let media = self.pool.media();
-        let settings =
-            Settings { id: engine.next_session(), name: "s".into(), model: "toy".into(), timing: Timing::default() };
+        // A busy machine may take its time to judge.
+        let timing = Timing { judge_wait: Duration::from_secs(60), ..Timing::default() };
+        let settings = Settings { id: engine.next_session(), name: "s".into(), model: "toy".into(), timing };
         let (to, inbound) = mpsc::channel(INBOUND_CAPACITY);
         let (outbound, from) = mpsc::channel(room);
         let conversation = Conversation { setup, settings, output, echo_gate: true, moments: None };
