@@ -247,42 +247,36 @@ pub fn local_names() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConnection};
+    use tempfile::TempDir;
 
     use super::*;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
-    struct Folder(PathBuf);
+    struct Folder(TempDir);
 
     impl Folder {
         /// A folder with certificates that count for ten days from now.
-        fn new(name: &str, now: SystemTime) -> Self {
-            Self::with(name, &development(&local_names(), now, now + 10 * DAY).unwrap())
+        fn new(now: SystemTime) -> Self {
+            Self::with(&development(&local_names(), now, now + 10 * DAY).unwrap())
         }
 
-        fn with(name: &str, made: &Development) -> Self {
-            let folder = std::env::temp_dir().join(format!("causerie-tls-{}-{name}", std::process::id()));
-            std::fs::create_dir_all(&folder).unwrap();
+        fn with(made: &Development) -> Self {
+            let folder = tempfile::tempdir().unwrap();
             for (file, text) in [
                 ("ca.pem", &made.authority),
                 ("cert.pem", &made.server.cert),
                 ("key.pem", &made.server.key),
                 ("other.pem", &made.client.key),
             ] {
-                std::fs::write(folder.join(file), text).unwrap();
+                std::fs::write(folder.path().join(file), text).unwrap();
             }
             Self(folder)
         }
 
         fn config(&self, cert: &str, key: &str, client_ca: Option<&str>) -> TlsConfig {
-            let path = |name: &str| self.0.join(name);
+            let path = |name: &str| self.0.path().join(name);
             TlsConfig { cert: Some(path(cert)), key: Some(path(key)), client_ca: client_ca.map(path) }
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
         }
     }
 
@@ -290,7 +284,7 @@ mod tests {
     fn certificates_that_count_are_taken() {
         assert!(load(&TlsConfig::default(), SystemTime::now()).unwrap().is_none());
         let now = SystemTime::now();
-        let folder = Folder::new("taken", now);
+        let folder = Folder::new(now);
         for client_ca in [None, Some("ca.pem")] {
             let loaded = load(&folder.config("cert.pem", "key.pem", client_ca), now + DAY).unwrap().unwrap();
             assert_eq!(loaded.grpc.alpn_protocols, [b"h2".to_vec()]);
@@ -301,10 +295,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let now = SystemTime::now();
-        let folder = Folder::new("wrong", now);
-        std::fs::write(folder.0.join("empty.pem"), "").unwrap();
+        let folder = Folder::new(now);
+        std::fs::write(folder.0.path().join("empty.pem"), "").unwrap();
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        std::fs::write(folder.0.join("broken.pem"), broken).unwrap();
+        std::fs::write(folder.0.path().join("broken.pem"), broken).unwrap();
         for (cert, key, client_ca, at, words) in [
             ("cert.pem", "key.pem", None, now + 13 * DAY, "cert.pem has expired 3 days ago"),
             ("cert.pem", "key.pem", None, now - 3 * DAY, "cert.pem counts only in"),
@@ -354,7 +348,7 @@ mod tests {
     fn clients_show_their_certificate_every_time() {
         let now = SystemTime::now();
         let made = development(&local_names(), now, now + DAY).unwrap();
-        let folder = Folder::with("shown", &made);
+        let folder = Folder::with(&made);
         for (client_ca, kind) in [(None, HandshakeKind::Resumed), (Some("ca.pem"), HandshakeKind::Full)] {
             let loaded = load(&folder.config("cert.pem", "key.pem", client_ca), now + DAY / 2).unwrap().unwrap();
             assert_eq!(second_handshake(&loaded.grpc, &made), Some(kind), "{client_ca:?}");

@@ -7,7 +7,6 @@ use causerie_gateway::access::keys::{self, Key, digest};
 use causerie_gateway::config::Config;
 use causerie_gateway::serve::Server;
 use causerie_model_api::Modality;
-use causerie_tests::folder::Folder;
 use causerie_tests::scripted::LoudnessDetector;
 use causerie_tests::service::{
     Call, OUR_PATH, config, connect, factory, first, get, get_with, setup, start, until_page,
@@ -31,9 +30,9 @@ async fn begin(channel: &Channel, header: Option<(&'static str, &str)>) -> Resul
 
 #[tokio::test]
 async fn a_key_is_asked_for() {
-    let folder = Folder::new("asked");
-    write_keys(&folder.path("keys.toml"), 4);
-    let server = start(&Config { keys: Some(folder.path("keys.toml")), ..config() }).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_keys(&folder.path().join("keys.toml"), 4);
+    let server = start(&Config { keys: Some(folder.path().join("keys.toml")), ..config() }).await;
     let channel = connect(server.grpc_addr).await;
     for header in [None, Some(("x-goog-api-key", "causerie_eve")), Some(("authorization", "Basic causerie_ada"))] {
         let status = begin(&channel, header).await.err().expect("nobody known");
@@ -64,9 +63,9 @@ async fn a_key_is_asked_for() {
 
 #[tokio::test]
 async fn a_key_over_its_limits_disturbs_no_other() {
-    let folder = Folder::new("limits");
-    write_keys(&folder.path("keys.toml"), 1);
-    let server = start(&Config { keys: Some(folder.path("keys.toml")), ..config() }).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_keys(&folder.path().join("keys.toml"), 1);
+    let server = start(&Config { keys: Some(folder.path().join("keys.toml")), ..config() }).await;
     let channel = connect(server.grpc_addr).await;
     let ada = Some(("x-goog-api-key", ADA));
     let mut first = begin(&channel, ada).await.expect("one is allowed");
@@ -98,11 +97,12 @@ async fn without_keys_only_this_machine_is_listened_on() {
             assert!(error.contains(word), "{error:?} lacks {word:?}");
         }
     }
-    let folder = Folder::new("exposed");
-    write_keys(&folder.path("keys.toml"), 1);
-    for allowed in
-        [Config { allow_anyone: true, ..elsewhere() }, Config { keys: Some(folder.path("keys.toml")), ..elsewhere() }]
-    {
+    let folder = tempfile::tempdir().unwrap();
+    write_keys(&folder.path().join("keys.toml"), 1);
+    for allowed in [
+        Config { allow_anyone: true, ..elsewhere() },
+        Config { keys: Some(folder.path().join("keys.toml")), ..elsewhere() },
+    ] {
         let server = start(&allowed).await;
         assert!(server.grpc_addr.ip().is_unspecified());
         assert!(server.shutdown().await);
@@ -111,8 +111,8 @@ async fn without_keys_only_this_machine_is_listened_on() {
 
 #[tokio::test]
 async fn a_keys_file_that_cannot_be_used_is_named() {
-    let folder = Folder::new("unusable");
-    let path = folder.path("keys.toml");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.toml");
     for (text, word) in [(None, "No such file"), (Some("[[key]]\nname = \"a\""), "sha256")] {
         if let Some(text) = text {
             std::fs::write(&path, text).unwrap();

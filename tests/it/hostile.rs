@@ -120,6 +120,49 @@ async fn questions_that_anybody_may_ask_hold_nothing() {
     assert!(watches[69].1.message().now_or_never().is_none(), "the newest watches on");
 }
 
+#[tokio::test]
+async fn a_flood_of_text_is_refused_by_name() {
+    let server = start(&config()).await;
+    let channel = connect(server.grpc_addr).await;
+    let text = |length: usize| v1::Part { data: Some(v1::part::Data::Text("x".repeat(length))), ..Default::default() };
+    let function = v1::FunctionDeclaration { name: "f".into(), description: "x".repeat(1 << 20), ..Default::default() };
+    let instruction = v1::Content { role: String::new(), parts: vec![text(1 << 20)] };
+    for (field, setup) in [
+        ("setup.system_instruction", v1::Setup { system_instruction: Some(instruction), ..setup(Modality::Text) }),
+        (
+            "setup.tools.function_declarations",
+            v1::Setup {
+                tools: vec![v1::Tool { function_declarations: vec![function], ..Default::default() }],
+                ..setup(Modality::Text)
+            },
+        ),
+        (
+            "setup.history",
+            v1::Setup {
+                history: vec![v1::Content { role: "user".into(), parts: vec![text(1 << 20)] }],
+                ..setup(Modality::Text)
+            },
+        ),
+    ] {
+        let status = match Call::open(&channel, OUR_PATH, first(setup)).await {
+            Err(status) => status,
+            Ok(mut call) => call.end().await.0.expect_err("it is refused"),
+        };
+        assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status}");
+        assert!(status.message().starts_with(field), "{field}: {status}");
+    }
+    // Later it is a warning, and the conversation goes on without it.
+    let (mut call, _) = Call::begin(&channel, setup(Modality::Text)).await;
+    for _ in 0..8 {
+        call.say(&"x".repeat(1 << 20)).await;
+    }
+    call.say("and now").await;
+    let turn = call.turn().await;
+    assert_eq!(turn.text, "You said: and now");
+    assert_eq!(turn.warnings.len(), 8, "{:?}", turn.warnings);
+    assert!(turn.warnings.iter().all(|warning| warning.code == "RESOURCE_EXHAUSTED"), "{:?}", turn.warnings);
+}
+
 /// A way to a server that can be cut as a cable is: nobody is told.
 struct Cable {
     address: SocketAddr,

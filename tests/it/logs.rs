@@ -8,7 +8,6 @@ use causerie_gateway::config::Config;
 use causerie_gateway::logging::{LogContent, subscriber};
 use causerie_model_api::Modality;
 use causerie_proto::v1;
-use causerie_tests::folder::Folder;
 use causerie_tests::service::{Call, OUR_PATH, config, connect, first, get, setup, start};
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::json;
@@ -50,10 +49,10 @@ impl<'a> MakeWriter<'a> for Log {
 
 /// A conversation with all of [`WORDS`] in it, on [`KEY`], some of it refused.
 async fn talk(content: LogContent) {
-    let folder = Folder::new(if content.0 { "log-shown" } else { "log-hidden" });
+    let folder = tempfile::tempdir().unwrap();
     let key = Key { name: "ada".into(), sha256: digest(KEY), streams: 4, per_minute: 60 };
-    keys::write(&folder.path("keys.toml"), vec![key]).unwrap();
-    let keyed = Config { keys: Some(folder.path("keys.toml")), log_content: content.0, ..config() };
+    keys::write(&folder.path().join("keys.toml"), vec![key]).unwrap();
+    let keyed = Config { keys: Some(folder.path().join("keys.toml")), log_content: content.0, ..config() };
     let server = start(&keyed).await;
     let channel = connect(server.grpc_addr).await;
     let instruction = v1::Part { data: Some(v1::part::Data::Text(WORDS[2].into())), ..Default::default() };

@@ -10,7 +10,6 @@ use causerie_gateway::config::Config;
 use causerie_gateway::serve::Server;
 use causerie_gateway::tls::{TlsConfig, development, local_names};
 use causerie_model_api::Modality;
-use causerie_tests::folder::Folder;
 use causerie_tests::python;
 use causerie_tests::scripted::LoudnessDetector;
 use causerie_tests::service::{Call, config, factory, setup, start};
@@ -20,6 +19,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -30,14 +30,14 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Certificates in a folder: `ca.pem`, `cert.pem` and `key.pem` of a server, and those of two clients, one of which has
 /// expired.
 struct Certificates {
-    folder: Folder,
+    folder: TempDir,
     ca: String,
     client: (String, String),
     late_client: (String, String),
 }
 
 impl Certificates {
-    fn new(name: &str) -> Self {
+    fn new() -> Self {
         let now = SystemTime::now();
         let authority_key = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::default();
@@ -51,15 +51,15 @@ impl Certificates {
             (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
         };
         let server = sign(local_names(), now + 20 * DAY);
-        let folder = Folder::new(name);
+        let folder = tempfile::tempdir().unwrap();
         for (file, text) in [("ca.pem", &ca), ("cert.pem", &server.0), ("key.pem", &server.1)] {
-            std::fs::write(folder.path(file), text).unwrap();
+            std::fs::write(folder.path().join(file), text).unwrap();
         }
         Self { folder, client: sign(Vec::new(), now + DAY), late_client: sign(Vec::new(), now - DAY), ca }
     }
 
     fn config(&self, client_ca: bool) -> Config {
-        let path = |name: &str| Some(self.folder.path(name));
+        let path = |name: &str| Some(self.folder.path().join(name));
         let client_ca: Option<PathBuf> = path("ca.pem").filter(|_| client_ca);
         Config { tls: TlsConfig { cert: path("cert.pem"), key: path("key.pem"), client_ca }, ..config() }
     }
@@ -114,7 +114,7 @@ impl TimeProvider for Ahead {
 
 #[tokio::test]
 async fn both_ports_are_encrypted() {
-    let certificates = Certificates::new("encrypted");
+    let certificates = Certificates::new();
     let server = start(&certificates.config(false)).await;
     let channel = certificates.connect(server.grpc_addr, None).await.expect("the certificate counts");
     is_served(&channel).await;
@@ -126,14 +126,14 @@ async fn both_ports_are_encrypted() {
         let refused = Call::open(&channel, causerie_tests::service::OUR_PATH, Default::default()).await;
         assert!(refused.is_err(), "nothing is served in the clear");
     }
-    let other = Certificates::new("encrypted-otherwise");
+    let other = Certificates::new();
     other.connect(server.grpc_addr, None).await.expect_err("another authority");
     is_served(&channel).await;
 }
 
 #[tokio::test]
 async fn a_client_whose_clock_is_past_the_certificate_says_so() {
-    let certificates = Certificates::new("past");
+    let certificates = Certificates::new();
     let server = start(&certificates.config(false)).await;
     let error = page(server.http_addr, &certificates.ca, 30 * DAY).await.expect_err("it has expired").to_string();
     assert!(error.contains("certificate expired"), "{error}");
@@ -143,12 +143,12 @@ async fn a_client_whose_clock_is_past_the_certificate_says_so() {
 
 #[tokio::test]
 async fn certificates_that_do_not_count_are_named_at_the_start() {
-    let folder = Folder::new("late-server");
+    let folder = tempfile::tempdir().unwrap();
     let now = SystemTime::now();
     let made = development(&local_names(), now - 20 * DAY, now - 10 * DAY).expect("it is made all the same");
-    std::fs::write(folder.path("cert.pem"), made.server.cert).unwrap();
-    std::fs::write(folder.path("key.pem"), made.server.key).unwrap();
-    let path = |name: &str| Some(folder.path(name));
+    std::fs::write(folder.path().join("cert.pem"), made.server.cert).unwrap();
+    std::fs::write(folder.path().join("key.pem"), made.server.key).unwrap();
+    let path = |name: &str| Some(folder.path().join(name));
     for (cert, key, words) in [
         ("cert.pem", "key.pem", "cert.pem has expired 10 days ago"),
         ("absent.pem", "key.pem", "absent.pem: No such file"),
@@ -163,7 +163,7 @@ async fn certificates_that_do_not_count_are_named_at_the_start() {
 
 #[tokio::test]
 async fn clients_may_have_to_show_a_certificate() {
-    let certificates = Certificates::new("shown");
+    let certificates = Certificates::new();
     // Who is known by a certificate needs no key, so gRPC may be reached from elsewhere.
     let server = start(&Config { listen: "0.0.0.0:0".into(), ..certificates.config(true) }).await;
     let known = certificates.connect(server.grpc_addr, Some(&certificates.client)).await.expect("it counts");
@@ -185,9 +185,9 @@ async fn clients_may_have_to_show_a_certificate() {
 async fn googles_sdk_is_answered_over_tls_without_a_change() {
     const KEY: &str = "causerie_ada";
     let Some(python) = python::interpreter("google-genai") else { return };
-    let folder = Folder::new("genai-tls");
+    let folder = tempfile::tempdir().unwrap();
     let made = development(&local_names(), SystemTime::now(), SystemTime::now() + DAY).unwrap();
-    let path = |name: &str| folder.path(name);
+    let path = |name: &str| folder.path().join(name);
     for (file, text) in [("ca.pem", made.authority), ("cert.pem", made.server.cert), ("key.pem", made.server.key)] {
         std::fs::write(path(file), text).unwrap();
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use causerie_gateway::access::keys::{self, Key, digest};
 use causerie_gateway::config::Config;
 use causerie_gateway::port::raise_file_limit;
-use causerie_tests::folder::Folder;
 use causerie_tests::python;
 use causerie_tests::service::{PATIENCE, config, start, utterance};
 use futures::{SinkExt as _, StreamExt as _};
@@ -303,10 +302,12 @@ async fn pages_may_connect_where_the_operator_lets_them() {
 #[tokio::test]
 async fn keys_are_taken_from_where_clients_put_them() {
     const KEY: &str = "causerie_ada";
-    let folder = Folder::new("websocket-keys");
-    let key = Key { name: "ada".into(), sha256: digest(KEY), streams: 4, per_minute: 60 };
-    keys::write(&folder.path("keys.toml"), vec![key]).expect("the file is written");
-    let server = start(&Config { keys: Some(folder.path("keys.toml")), ..config() }).await;
+    const NARROW: &str = "causerie_bob";
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = |name: &str, key, streams| Key { name: name.into(), sha256: digest(key), streams, per_minute: 60 };
+    let both = vec![key("ada", KEY, 4), key("bob", NARROW, 1)];
+    keys::write(&folder.path().join("keys.toml"), both).expect("the file is written");
+    let server = start(&Config { keys: Some(folder.path().join("keys.toml")), ..config() }).await;
     let (in_query, wrong) = (format!("{GEMINI}?alt=x&key={KEY}"), format!("{GEMINI}?key=causerie_eve"));
     let bearer = format!("Bearer {KEY}");
     for (path, header, status) in [
@@ -324,6 +325,15 @@ async fn keys_are_taken_from_where_clients_put_them() {
             socket.send(setup()).await;
             assert!(socket.next().await["setupComplete"].is_object());
         }
+    }
+    // A key over its limits is told when to try again.
+    let _only = Socket::begin(server.http_addr, &format!("{GEMINI}?key={NARROW}")).await;
+    match connect_async(format!("ws://{}{GEMINI}?key={NARROW}", server.http_addr)).await {
+        Err(tungstenite::Error::Http(refused)) => {
+            assert_eq!(refused.status(), 429);
+            assert!(refused.headers().contains_key("retry-after"), "{refused:?}");
+        }
+        other => panic!("a second conversation: {other:?}"),
     }
 }
 

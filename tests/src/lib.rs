@@ -1,6 +1,5 @@
 //! Testkit: the engine without weights, a server around it, and judges of what real models say.
 
-pub mod folder;
 pub mod python;
 pub mod real;
 pub mod scripted;

@@ -7,8 +7,30 @@ use causerie_model_api::{Content, Item, Origin, Role};
 /// Entries kept.
 pub(crate) const MAX_ITEMS: usize = 4_096;
 
-/// Bytes of text kept.
-const MAX_BYTES: usize = 4 << 20;
+/// Text that one message may bring, and how many times that is kept.
+const MAX_CONTENT_BYTES: usize = 1 << 20;
+const CONTENTS_KEPT: usize = 4;
+
+/// Bytes of text that are more than a token in any language. The engine makes tokens of all that is kept before it knows
+/// that it is too much, and others wait meanwhile (1.2 s for 4 MiB, 2026-11, two cores), so that no more is kept than a
+/// context could ever hold a part of.
+const BYTES_A_TOKEN: usize = 8;
+
+/// A short context takes this all the same: what does not fit is forgotten, not refused.
+const MIN_CONTENT_BYTES: usize = 64 << 10;
+
+/// Most bytes of text that are kept where one message may bring so many.
+pub(crate) fn max_bytes(max_content_bytes: usize) -> usize {
+    max_content_bytes * CONTENTS_KEPT
+}
+
+/// Most bytes of text that one message may bring where the model has a context of so many tokens (0: not known).
+pub(crate) fn max_content_bytes(context_tokens: u32) -> usize {
+    match context_tokens as usize {
+        0 => MAX_CONTENT_BYTES,
+        tokens => (tokens * BYTES_A_TOKEN).clamp(MIN_CONTENT_BYTES, MAX_CONTENT_BYTES),
+    }
+}
 
 /// What an entry weighs beside its text: the marks of a chat template, in bytes of text that take as many tokens.
 const ENTRY_WEIGHT: usize = 16;
@@ -16,8 +38,8 @@ const ENTRY_WEIGHT: usize = 16;
 /// What an utterance weighs that the engine does not put into words: 4 s at 25 tokens.
 const SOUND_WEIGHT: usize = 400;
 
-#[derive(Default)]
 pub(crate) struct History {
+    max_content_bytes: usize,
     entries: VecDeque<Entry>,
     bytes: usize,
     weight: usize,
@@ -40,6 +62,20 @@ struct Entry {
 pub(crate) struct Place(u64);
 
 impl History {
+    /// An empty one, by what a message may bring.
+    pub(crate) fn new(max_content_bytes: usize) -> Self {
+        Self { max_content_bytes, entries: VecDeque::new(), bytes: 0, weight: 0, next: 0, given: 0, revision: 0 }
+    }
+
+    /// Most bytes of text that one message may bring.
+    pub(crate) fn max_content_bytes(&self) -> usize {
+        self.max_content_bytes
+    }
+
+    fn max_bytes(&self) -> usize {
+        max_bytes(self.max_content_bytes)
+    }
+
     /// Appends an entry that the engine makes by itself.
     pub(crate) fn push(&mut self, item: Item) -> Place {
         let place = self.reserve();
@@ -101,7 +137,7 @@ impl History {
 
     /// Whether there is more than is kept.
     pub(crate) fn is_full(&self) -> bool {
-        self.entries.len() > MAX_ITEMS || self.bytes > MAX_BYTES
+        self.entries.len() > MAX_ITEMS || self.bytes > self.max_bytes()
     }
 
     /// Forgets the oldest turns until what is left weighs `keep` or less, but never the last one; at least one goes. The
@@ -138,7 +174,7 @@ impl History {
 
     /// Forgets down to three quarters of what is kept at most.
     pub(crate) fn forget_bound(&mut self) -> Option<Origin> {
-        let by_bytes = MAX_BYTES / 4 * 3;
+        let by_bytes = self.max_bytes() / 4 * 3;
         let by_count = self.weight / self.entries.len().max(1) * (MAX_ITEMS / 4 * 3);
         self.forget(by_bytes.min(by_count))
     }
@@ -176,7 +212,7 @@ mod tests {
 
     #[test]
     fn places_keep_the_order_of_what_was_said() {
-        let mut history = History::default();
+        let mut history = History::new(max_content_bytes(0));
         history.push(Item::text(Role::User, "a"));
         let reply = history.reserve();
         let c = history.push(Item::text(Role::User, "c"));
@@ -190,7 +226,7 @@ mod tests {
 
     #[test]
     fn whole_turns_are_forgotten() {
-        let mut history = History::default();
+        let mut history = History::new(max_content_bytes(0));
         let long = "x".repeat(100 - ENTRY_WEIGHT);
         history.give(Item::text(Role::User, long.as_str()));
         history.give(Item::text(Role::User, long.as_str()));
@@ -213,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_full_history_is_forgotten_by_a_quarter() {
-        let mut history = History::default();
+        let mut history = History::new(max_content_bytes(0));
         for i in 0..=MAX_ITEMS {
             assert!(!history.is_full());
             history.give(Item::text(if i % 2 == 0 { Role::User } else { Role::Model }, "four"));

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use causerie_model_api::{Capabilities, Item, Modality, Sampling, SessionConfig};
+use causerie_model_api::{Capabilities, Item, Modality, Sampling, SessionConfig, ToolDeclaration};
 
-use crate::history::MAX_ITEMS;
+use crate::history::{MAX_ITEMS, bytes, max_bytes, max_content_bytes};
 use crate::settings::Timing;
 use crate::words::{Compression, Opened, PendingCall, Problem, ProblemCode, Sensitivity, Setup};
 use crate::{Settings, voices};
@@ -124,15 +124,20 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
     if setup.history.len() > MAX_ITEMS {
         return refuse("history", format!("{} entries are more than {MAX_ITEMS}", setup.history.len()));
     }
+    let (size, most) =
+        (setup.history.iter().map(bytes).sum::<usize>(), max_bytes(max_content_bytes(capabilities.context_tokens)));
+    if size > most {
+        return refuse("history", format!("{size} bytes are more than the {most} that are kept"));
+    }
     // About four bytes are a token; a quarter of the context is left to the conversation. The engine knows better but
     // later, when the client has been told that all is well.
-    let tokens = setup.system_instruction.len() / 4;
+    let declared = |tool: &ToolDeclaration| tool.name.len() + tool.description.len() + tool.parameters.len();
+    let instruction = setup.system_instruction.len() / 4;
+    let tokens = instruction + setup.tools.iter().map(declared).sum::<usize>() / 4;
     let room = capabilities.context_tokens as usize / 4 * 3;
     if capabilities.context_tokens > 0 && tokens > room {
-        return refuse(
-            "system_instruction",
-            format!("about {tokens} tokens are more than the {room} there is room for"),
-        );
+        let field = if instruction > room { "system_instruction" } else { "tools.function_declarations" };
+        return refuse(field, format!("about {tokens} tokens are more than the {room} there is room for"));
     }
     let (trigger_tokens, target_tokens) = window(&setup.compression, capabilities.context_tokens)?;
     let detection = &setup.detection;
@@ -258,7 +263,7 @@ fn unsupported<T>(field: &str, message: &str) -> Result<T, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use causerie_model_api::{SessionId, Thinking, ToolBehavior, ToolDeclaration, Voice};
+    use causerie_model_api::{Role, SessionId, Thinking, ToolBehavior, Voice};
 
     use super::*;
     use crate::words::Detection;
@@ -312,6 +317,10 @@ mod tests {
                 Setup { system_instruction: "word ".repeat(10_000), ..base() },
                 Some((InvalidArgument, "system_instruction")),
             ),
+            (
+                Setup { history: vec![Item::text(Role::User, "word ".repeat(100_000))], ..base() },
+                Some((InvalidArgument, "history")),
+            ),
         ];
         for (i, (setup, want)) in cases.into_iter().enumerate() {
             let got = field(setup);
@@ -323,6 +332,10 @@ mod tests {
                 _ => panic!("case {i}: {got:?}, not {want:?}"),
             }
         }
+        let able = Capabilities { tools: true, ..capabilities() };
+        let wordy = ToolDeclaration { description: "word ".repeat(10_000), ..tool("a") };
+        let refused = accept(Setup { tools: vec![wordy], ..base() }, &able, &settings()).err().expect("it is too long");
+        assert_eq!((refused.code, refused.field.as_str()), (InvalidArgument, "setup.tools.function_declarations"));
     }
 
     #[test]

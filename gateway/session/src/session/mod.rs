@@ -41,7 +41,7 @@ use causerie_units::MediaTime;
 
 use self::snapshots::Snapshots;
 use crate::ear::{self, Ear};
-use crate::history::{History, Place};
+use crate::history::{History, Place, max_content_bytes};
 use crate::reply::{Marks, Reply};
 use crate::setup::{Accepted, Rules, accept};
 use crate::tools::Tools;
@@ -189,7 +189,7 @@ impl Session {
     ) -> Result<Self, Problem> {
         let accepted = accept(setup, capabilities, &settings)?;
         let Accepted { rules, config, opened, server_tools, history: before, calls, owed, turns } = accepted;
-        let mut history = History::default();
+        let mut history = History::new(max_content_bytes(capabilities.context_tokens));
         for item in &before {
             history.give(item.clone());
         }

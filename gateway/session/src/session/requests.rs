@@ -8,9 +8,6 @@ use crate::history::{MAX_ITEMS, bytes};
 use crate::tools::{Call, CallState};
 use crate::{Output, ProblemCode, ServerEvent, ToolResponse};
 
-/// Most text that one message may bring into the history.
-const MAX_CONTENT_BYTES: usize = 1 << 20;
-
 /// Most entries that wait for a running reply.
 const MAX_DEFERRED: usize = 256;
 
@@ -68,7 +65,8 @@ impl Session {
         if !self.fits(&items, field) {
             return false;
         }
-        if size > MAX_CONTENT_BYTES || self.deferred.len() + items.len() > MAX_DEFERRED.max(items.len()) {
+        if size > self.history.max_content_bytes() || self.deferred.len() + items.len() > MAX_DEFERRED.max(items.len())
+        {
             self.too_much(field);
             return false;
         }
@@ -99,7 +97,7 @@ impl Session {
             self.warn(ProblemCode::ResourceExhausted, field, message);
             return false;
         }
-        if items.iter().map(bytes).sum::<usize>() > MAX_CONTENT_BYTES {
+        if items.iter().map(bytes).sum::<usize>() > self.history.max_content_bytes() {
             self.too_much(field);
             return false;
         }
@@ -107,7 +105,8 @@ impl Session {
     }
 
     fn too_much(&mut self, field: &str) {
-        let message = format!("more than {MAX_CONTENT_BYTES} bytes at once do not go into the history");
+        let most = self.history.max_content_bytes();
+        let message = format!("more than {most} bytes at once do not go into the history");
         self.warn(ProblemCode::ResourceExhausted, field, message);
     }
 

@@ -4,7 +4,7 @@ use causerie_model_api::*;
 use causerie_units::MediaTime;
 
 use super::stage::{Script, Stage, capabilities, settings, setup};
-use crate::{Compression, Input, Output, Session, Setup};
+use crate::{Compression, Input, Output, ProblemCode, ServerEvent, Session, Setup};
 
 fn prompt(turn: u64, tokens: u32, limit: u32) -> Event {
     Event::Prompt { turn: Some(TurnId(turn)), tokens, limit }
@@ -138,4 +138,31 @@ fn a_full_history_is_forgotten_on_both_sides() {
     let lines = stage.lines();
     assert!(lines.contains("| forget before item "), "{lines}");
     assert!(stage.session.history().count() <= crate::history::MAX_ITEMS);
+}
+
+#[test]
+fn no_more_is_kept_than_a_context_could_hold_a_part_of() {
+    let capabilities = Capabilities { context_tokens: 1_000, ..capabilities() };
+    let setup = Setup { modality: Modality::Text, ..Setup::default() };
+    let mut session = Session::open(setup, &capabilities, settings(), MediaTime::ZERO).unwrap();
+    let mut longest = 0;
+    for n in 1..=40 {
+        let items = vec![Item::text(Role::User, "x".repeat(n * 4_000))];
+        let now = MediaTime::from_millis(n as u64);
+        session.handle_input(now, Input::ClientContent { items, turn_complete: false });
+        let mut refused = false;
+        loop {
+            match session.poll_output() {
+                Output::Client(ServerEvent::Warning(problem)) => {
+                    assert_eq!(problem.code, ProblemCode::ResourceExhausted);
+                    refused = true;
+                }
+                Output::Wait(_) => break,
+                _ => {}
+            }
+        }
+        assert_eq!(refused, n * 4_000 > 64 << 10, "{n}");
+        longest = longest.max(session.history().map(crate::history::bytes).sum());
+    }
+    assert!(longest > 128 << 10 && longest <= 256 << 10, "{longest}");
 }
