@@ -30,6 +30,8 @@ pub(crate) struct Reply {
     pub(crate) done: Option<FinishReason>,
     /// The client has been told that everything was made; only the listener is not done yet.
     pub(crate) complete: bool,
+    /// The client has been told that only its answers are waited for.
+    pub(crate) waiting: bool,
     pub(crate) usage: Usage,
     pub(crate) marks: Marks,
     /// When the engine was last heard of.
@@ -101,6 +103,7 @@ impl Reply {
             shown: false,
             done: None,
             complete: false,
+            waiting: false,
             usage: Usage::default(),
             marks,
             alive: now,

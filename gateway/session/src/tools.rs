@@ -78,6 +78,11 @@ impl Tools {
         self.calls.iter().any(|call| call.turn == turn && call.server && call.awaited())
     }
 
+    /// Whether the turn waits for the client.
+    pub(crate) fn client_runs(&self, turn: TurnId) -> bool {
+        self.calls.iter().any(|call| call.turn == turn && !call.server && call.awaited())
+    }
+
     /// The turn does not want its results any more: the calls that it waited for, their functions, and whether the server
     /// runs them.
     pub(crate) fn cancel(&mut self, turn: TurnId) -> Vec<(String, String, bool)> {

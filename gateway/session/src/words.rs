@@ -335,6 +335,8 @@ pub enum ServerEvent {
     ToolCall(Vec<ToolCall>),
     /// These calls are not wanted any more.
     ToolCallCancellation(Vec<String>),
+    /// Everything up to the reply's calls has been sent; it goes on when the client has answered them.
+    WaitingForTools,
     /// Everything of the reply has been generated and sent. Not sent in an interrupted turn, and after it the turn is
     /// not interrupted any more.
     GenerationComplete,

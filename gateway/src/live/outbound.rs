@@ -126,6 +126,9 @@ impl Encoder {
             ServerEvent::ToolCallCancellation(ids) => {
                 message(MessageType::ToolCallCancellation(v1::ToolCallCancellation { ids }))
             }
+            ServerEvent::WaitingForTools => {
+                return self.ours(content(v1::ServerContent { waiting_for_tools: true, ..Default::default() }));
+            }
             ServerEvent::GenerationComplete => {
                 content(v1::ServerContent { generation_complete: true, ..Default::default() })
             }

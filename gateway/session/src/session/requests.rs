@@ -234,6 +234,7 @@ impl Session {
             reply.alive = self.now;
             if !self.tools.open_in(turn) {
                 reply.done = None;
+                reply.waiting = false;
             }
         } else if turn == RESTORED && !will_continue {
             self.restored_result();

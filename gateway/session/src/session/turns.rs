@@ -227,6 +227,8 @@ impl Session {
             {
                 self.generation_complete();
                 self.finish_when_heard();
+            } else if reply.drained() && !reply.waiting && self.tools.client_runs(reply.turn) {
+                self.waiting_for_tools();
             } else if self.reply_fails(reply).is_some_and(|at| at <= self.now) {
                 self.fail_reply(ProblemCode::DeadlineExceeded, "the engine did not answer in time");
             }
@@ -236,6 +238,19 @@ impl Session {
         if self.phase == Phase::Finishing && idle {
             self.close(Ok(()));
         }
+    }
+
+    /// Everything up to the calls was sent, and the client's answers are all that is missing.
+    fn waiting_for_tools(&mut self) {
+        let Some(reply) = self.reply.as_deref_mut() else { return };
+        reply.waiting = true;
+        if self.rules.output_transcription
+            && !self.rules.text
+            && let Some(text) = reply.transcribe_all()
+        {
+            self.client(ServerEvent::OutputTranscription { text });
+        }
+        self.client(ServerEvent::WaitingForTools);
     }
 
     /// Everything of the reply was sent: the last of its transcript and the word that there is no more follow at once.

@@ -177,6 +177,7 @@ fn a_turn_waits_for_its_tool() {
         50 > text "One two three."
         100 > text " Four five six."
         100 > tool_call call-1
+        100 > waiting_for_tools
         1000 > warning InvalidArgument tool_response.function_responses.id: no call has the id "call-9"
         1000 | result call-1 {"time":"noon"}
         1000 > warning FailedPrecondition tool_response.function_responses.id: "call-1" was answered before
@@ -197,6 +198,7 @@ fn an_interruption_cancels_the_calls_of_its_turn() {
         50 > text "One two three."
         100 > text " Four five six."
         100 > tool_call call-1
+        100 > waiting_for_tools
         1000 > tool_call_cancellation call-1
         1000 > interrupted
         1000 | cancel 1 768614336404564650
@@ -270,6 +272,7 @@ fn a_function_that_never_answers_is_given_up() {
         50 > text "One two three."
         100 > text " Four five six."
         100 > tool_call call-1
+        100 > waiting_for_tools
         60100 > tool_call_cancellation call-1
         60100 > warning DeadlineExceeded tool_call: "clock" did not answer the call "call-1" within 60 s
         60100 | result call-1 {"error": "the function did not answer in time"}

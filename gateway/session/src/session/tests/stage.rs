@@ -361,6 +361,7 @@ fn tell(event: &ServerEvent) -> String {
         ServerEvent::SpeechStopped { at } => format!("speech_stopped {}", at.0 / 16),
         ServerEvent::ToolCall(calls) => format!("tool_call {}", calls[0].id),
         ServerEvent::ToolCallCancellation(ids) => format!("tool_call_cancellation {}", ids.join(" ")),
+        ServerEvent::WaitingForTools => "waiting_for_tools".into(),
         ServerEvent::GenerationComplete => "generation_complete".into(),
         ServerEvent::WaitingForInput => "waiting_for_input".into(),
         ServerEvent::Interrupted => "interrupted".into(),
