@@ -5,8 +5,8 @@
 
 use std::future::{Future, pending};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -54,6 +54,55 @@ pub enum Broken {
 /// The server's side of a conversation: messages, then at most one problem that ended it. Dropping it ends the
 /// conversation.
 pub struct Replies {
+    running: Running,
+    shared: Arc<Shared>,
+    dialect: Dialect,
+    stage: Stage,
+    /// What ends the stream, once it is known.
+    problem: Option<Problem>,
+    /// Who the client is: [`Waiting::caller`].
+    caller: Option<String>,
+    /// Comes back when the task has ended, and is held until the stream is gone, so that replies that nobody reads count
+    /// against the limit.
+    standing: Arc<Mutex<Option<Standing>>>,
+}
+
+/// Where a client stands.
+enum Standing {
+    /// Its setup has not been read.
+    Waiting(Waiting),
+    /// It has a place.
+    Inside { _place: Place },
+}
+
+/// A client's standing while its conversation runs. Given back however that ends, so that another can begin with it.
+struct Held {
+    standing: Option<Standing>,
+    caller: Option<String>,
+    back: Arc<Mutex<Option<Standing>>>,
+}
+
+impl Held {
+    /// Takes a place, unless there is one already.
+    fn enter(&mut self) -> Result<(), Problem> {
+        if let Some(Standing::Waiting(waiting)) = &self.standing {
+            self.standing = Some(Standing::Inside { _place: waiting.enter()? });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Nobody panics while holding it.
+        if let Ok(mut back) = self.back.lock() {
+            *back = self.standing.take();
+        }
+    }
+}
+
+/// The conversation's task, and what comes of it.
+struct Running {
     task: JoinHandle<Result<Ended, Problem>>,
     /// Comes from the task once the setup is read.
     entered: Option<Entered>,
@@ -61,11 +110,27 @@ pub struct Replies {
     words: mpsc::Receiver<Outbound>,
     own: mpsc::Receiver<FromServer>,
     playing: Arc<AtomicU64>,
-    shared: Arc<Shared>,
-    stage: Stage,
     progress: Arc<Progress>,
-    /// What ends the stream, once it is known.
-    problem: Option<Problem>,
+}
+
+impl Running {
+    fn start(shared: &Arc<Shared>, dialect: Dialect, stream: FromPeer, held: Held) -> Self {
+        let (words_out, words) = mpsc::channel(OUTBOUND_CAPACITY);
+        let (own_out, own) = mpsc::channel(MAX_OWN);
+        let (enter, entering) = mpsc::channel(1);
+        let playing = Arc::new(AtomicU64::new(0));
+        let progress = Arc::<Progress>::default();
+        let task = Task {
+            shared: shared.clone(),
+            dialect,
+            stream,
+            own: own_out,
+            playing: playing.clone(),
+            progress: progress.clone(),
+        };
+        let task = tokio::spawn(task.run(held, enter, words_out));
+        Self { task, entered: None, entering, words, own, playing, progress }
+    }
 }
 
 /// What the two sides of a stream tell each other. The flags stand alone: relaxed is enough.
@@ -82,8 +147,6 @@ struct Entered {
     encoder: Encoder,
     /// For the log.
     session: String,
-    // Held until the stream is gone, so that replies that nobody reads count against the limit.
-    _place: Place,
 }
 
 /// How far the stream has come.
@@ -102,47 +165,50 @@ enum Stage {
 impl Replies {
     /// Begins the conversation of a stream.
     pub fn start(shared: Arc<Shared>, dialect: Dialect, stream: FromPeer, waiting: Waiting) -> Self {
-        let (words_out, words) = mpsc::channel(OUTBOUND_CAPACITY);
-        let (own_out, own) = mpsc::channel(MAX_OWN);
-        let (enter, entering) = mpsc::channel(1);
-        let playing = Arc::new(AtomicU64::new(0));
-        let progress = Arc::<Progress>::default();
-        let task = Task {
-            shared: shared.clone(),
-            dialect,
-            stream,
-            own: own_out,
-            playing: playing.clone(),
-            progress: progress.clone(),
-        };
-        let task = tokio::spawn(task.run(waiting, enter, words_out));
-        let stage = Stage::Setup;
-        Self { task, entered: None, entering, words, own, playing, shared, stage, progress, problem: None }
+        let (standing, caller) = (Arc::default(), waiting.caller());
+        let back = Arc::clone(&standing);
+        let held = Held { standing: Some(Standing::Waiting(waiting)), caller: caller.clone(), back };
+        let running = Running::start(&shared, dialect, stream, held);
+        Self { running, shared, dialect, stage: Stage::Setup, problem: None, caller, standing }
+    }
+
+    /// Ends the conversation and begins another in its place.
+    pub async fn begin_anew(&mut self, stream: FromPeer) {
+        self.running.task.abort();
+        if self.stage != Stage::Closed {
+            // The engine has room for the other one when this one is closed there.
+            let _ = (&mut self.running.task).await;
+        }
+        let standing = self.standing.lock().ok().and_then(|mut standing| standing.take());
+        let held = Held { standing, caller: self.caller.clone(), back: self.standing.clone() };
+        self.running = Running::start(&self.shared, self.dialect, stream, held);
+        (self.stage, self.problem) = (Stage::Setup, None);
     }
 
     /// The next message, or `None` when the words have ended.
     fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<Option<v1::ServerMessage>> {
-        if self.entered.is_none() {
-            match ready!(self.entering.poll_recv(cx)) {
-                Some(entered) => self.entered = Some(entered),
+        let running = &mut self.running;
+        if running.entered.is_none() {
+            match ready!(running.entering.poll_recv(cx)) {
+                Some(entered) => running.entered = Some(entered),
                 // The setup was refused.
                 None => return Poll::Ready(None),
             }
         }
-        let Some(Entered { encoder, session, .. }) = &mut self.entered else { return Poll::Ready(None) };
+        let Some(Entered { encoder, session }) = &mut running.entered else { return Poll::Ready(None) };
         loop {
             // The transport's own messages wait for the answer to the setup, which is the first of all.
             if self.stage == Stage::Open
-                && let Poll::Ready(Some(own)) = self.own.poll_recv(cx)
+                && let Poll::Ready(Some(own)) = running.own.poll_recv(cx)
             {
                 match encoder.own(own) {
                     Some(message) => return Poll::Ready(Some(message)),
                     None => continue,
                 }
             }
-            let Some(word) = ready!(self.words.poll_recv(cx)) else { return Poll::Ready(None) };
+            let Some(word) = ready!(running.words.poll_recv(cx)) else { return Poll::Ready(None) };
             match &word {
-                Outbound::Audio { turn, .. } => self.playing.store(turn.0, Ordering::Relaxed),
+                Outbound::Audio { turn, .. } => running.playing.store(turn.0, Ordering::Relaxed),
                 Outbound::Event(event) => {
                     self.shared.metrics.observe(event);
                     log(event, session, self.shared.log_content);
@@ -150,7 +216,7 @@ impl Replies {
                 Outbound::Resumption { .. } => {}
             }
             self.stage = Stage::Open;
-            self.progress.answered.store(true, Ordering::Relaxed);
+            running.progress.answered.store(true, Ordering::Relaxed);
             if let Some(message) = encoder.encode(word) {
                 return Poll::Ready(Some(message));
             }
@@ -173,7 +239,7 @@ impl Stream for Replies {
             };
         }
         if let Stage::Closing { answered } = this.stage {
-            let ended = ready!(Pin::new(&mut this.task).poll(cx));
+            let ended = ready!(Pin::new(&mut this.running.task).poll(cx));
             this.stage = Stage::Closed;
             let problem = match ended {
                 Ok(Ok(Ended::Finished | Ended::ClientGone)) => return Poll::Ready(None),
@@ -188,7 +254,7 @@ impl Stream for Replies {
             let reason = FromServer::Error(wire_problem(&problem));
             this.problem = Some(problem);
             if let Some(reason) =
-                this.entered.as_ref().filter(|_| answered).and_then(|entered| entered.encoder.own(reason))
+                this.running.entered.as_ref().filter(|_| answered).and_then(|entered| entered.encoder.own(reason))
             {
                 return Poll::Ready(Some(Ok(reason)));
             }
@@ -219,8 +285,8 @@ fn log(event: &ServerEvent, session: &str, content: LogContent) {
 
 impl Drop for Replies {
     fn drop(&mut self) {
-        if !self.progress.keeps.load(Ordering::Relaxed) {
-            self.task.abort();
+        if !self.running.progress.keeps.load(Ordering::Relaxed) {
+            self.running.task.abort();
         }
     }
 }
@@ -238,15 +304,18 @@ struct Task {
 impl Task {
     async fn run(
         mut self,
-        mut waiting: Waiting,
+        mut held: Held,
         enter: mpsc::Sender<Entered>,
         words: mpsc::Sender<Outbound>,
     ) -> Result<Ended, Problem> {
         let mut drain = self.shared.drain.clone();
-        let first = tokio::select! {
-            first = self.first_message() => first?,
-            problem = waiting.taken_away() => return Err(problem),
-            _ = draining(&mut drain) => return Err(shutting_down()),
+        let first = match &mut held.standing {
+            Some(Standing::Waiting(waiting)) => tokio::select! {
+                first = self.first_message() => first?,
+                problem = waiting.taken_away() => return Err(problem),
+                _ = draining(&mut drain) => return Err(shutting_down()),
+            },
+            _ => self.first_message().await?,
         };
         let Some(first) = first else { return Ok(Ended::ClientGone) };
         let resumption = self.shared.resumption.clone();
@@ -254,10 +323,10 @@ impl Task {
         progress.keeps.store(first.session_resumption.is_some(), Ordering::Relaxed);
         let asked = first.session_resumption.as_ref().and_then(|asked| asked.handle.as_deref());
         let mut redeemed = match asked.filter(|handle| !handle.is_empty()) {
-            Some(handle) => Some(resumption.redeem(handle, waiting.caller().as_deref()).await?),
+            Some(handle) => Some(resumption.redeem(handle, held.caller.as_deref()).await?),
             None => None,
         };
-        let (kept, ended) = self.hold(waiting, first, redeemed.as_ref(), enter, words).await;
+        let (kept, ended) = self.hold(&mut held, first, redeemed.as_ref(), enter, words).await;
         // A client that could not go on from here goes on from where it was.
         let lost = !kept || !progress.answered.load(Ordering::Relaxed);
         if let Some(redeemed) = redeemed.take_if(|_| lost) {
@@ -270,7 +339,7 @@ impl Task {
     /// ended.
     async fn hold(
         self,
-        waiting: Waiting,
+        held: &mut Held,
         first: v1::Setup,
         redeemed: Option<&Redeemed>,
         enter: mpsc::Sender<Entered>,
@@ -278,14 +347,13 @@ impl Task {
     ) -> (bool, Result<Ended, Problem>) {
         let opened = self.open(first, redeemed).and_then(|(wire, read)| {
             let capabilities = self.shared.engine.capabilities()?;
-            Ok((wire, read, capabilities, waiting.enter()?))
+            held.enter()?;
+            Ok((wire, read, capabilities))
         });
-        let (wire, ReadSetup { setup, output, warnings }, capabilities, place) = match opened {
+        let (wire, ReadSetup { setup, output, warnings }, capabilities) = match opened {
             Ok(opened) => opened,
             Err(problem) => return (false, Err(problem)),
         };
-        let caller = waiting.caller();
-        drop(waiting);
         let id = self.shared.engine.next_session();
         let settings = Settings {
             id,
@@ -298,7 +366,7 @@ impl Task {
         tracing::info!(session = settings.name, dialect = ?self.dialect, resumed, "conversation begins");
         // The other end cannot be full: one encoder is made.
         let encoder = Encoder::new(self.dialect, capabilities, mime);
-        let _ = enter.try_send(Entered { encoder, session: settings.name.clone(), _place: place });
+        let _ = enter.try_send(Entered { encoder, session: settings.name.clone() });
         drop(enter);
         for warning in warnings {
             tell(&self.own, warning).await;
@@ -306,7 +374,7 @@ impl Task {
 
         let (mut moments, mut keeping, mut ending) = (None, None, None);
         if setup.resumption {
-            let hold = self.shared.resumption.hold(redeemed, caller);
+            let hold = self.shared.resumption.hold(redeemed, held.caller.clone());
             let (sender, receiver) = watch::channel(Moment::default());
             ending = Some(hold.ending());
             let keeper = Keeper { hold, setup: wire, moments: receiver, words: words.clone() };

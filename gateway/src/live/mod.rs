@@ -20,7 +20,10 @@ mod setup;
 use std::sync::Arc;
 use std::time::Duration;
 
-use causerie_session::Timing;
+use causerie_model_api::SessionId;
+use causerie_proto::v1;
+use causerie_session::{Opened, Output, Problem, ProblemCode, ServerEvent, Session, Settings, Setup, Timing};
+use causerie_units::MediaTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -34,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::resumption::Resumption;
 
 pub use conversation::{Broken, FromPeer, Replies};
+pub(crate) use schema::json_of_struct;
 
 /// Largest message that is read. Half a minute of 16-bit audio at 48 kHz; media is to be sent in smaller pieces.
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
@@ -77,4 +81,26 @@ pub struct Shared {
     pub drain: watch::Receiver<Option<Instant>>,
     /// Part of the names of conversations, to tell the runs of a server apart.
     pub run: String,
+}
+
+impl Shared {
+    /// What the answer to a setup would be. Nothing is begun by it.
+    ///
+    /// # Errors
+    /// The setup cannot be served; the problem names the field.
+    pub fn check(&self, asked: &v1::Setup) -> Result<Opened, Problem> {
+        let capabilities = self.engine.capabilities()?;
+        let read = setup::read(asked, &self.catalog, &capabilities)?;
+        let settings =
+            Settings { id: SessionId(0), name: String::new(), model: read.setup.model.clone(), timing: self.timing };
+        let setup = Setup { server_tools: self.engine.tools().declarations(), ..read.setup };
+        let mut session = Session::open(setup, &capabilities, settings, MediaTime::ZERO)?;
+        loop {
+            match session.poll_output() {
+                Output::Client(ServerEvent::SetupComplete(opened)) => return Ok(opened),
+                Output::Engine(_) => {}
+                _ => return Err(Problem::new(ProblemCode::Internal, "", "a session opens without an answer")),
+            }
+        }
+    }
 }

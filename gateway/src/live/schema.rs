@@ -20,7 +20,7 @@ pub(super) fn json_of_value(value: &prost_types::Value) -> Value {
 }
 
 /// A protobuf struct as a JSON object.
-pub(super) fn json_of_struct(fields: &prost_types::Struct) -> Value {
+pub(crate) fn json_of_struct(fields: &prost_types::Struct) -> Value {
     Value::Object(fields.fields.iter().map(|(name, value)| (name.clone(), json_of_value(value))).collect())
 }
 

@@ -4,6 +4,7 @@
 //! both between a socket and the conversation.
 
 mod google;
+mod openai;
 mod socket;
 
 use std::collections::VecDeque;
@@ -33,6 +34,13 @@ pub type Later = Arc<OnceLock<Arc<Shared>>>;
 trait Wire: Send + 'static {
     /// What the conversation may say.
     fn dialect(&self) -> Dialect;
+    /// Says what is said before the client has said anything.
+    ///
+    /// # Errors
+    /// The conversation cannot be held.
+    fn open(&mut self, _out: &mut Out) -> Result<(), Problem> {
+        Ok(())
+    }
     /// Reads a frame.
     ///
     /// # Errors
@@ -51,6 +59,8 @@ struct Out {
     messages: VecDeque<v1::ClientMessage>,
     /// For the client: text frames. Sent before the next is read.
     frames: Vec<String>,
+    /// The conversation is to be ended, and another begun with these messages.
+    anew: bool,
 }
 
 /// The paths of conversations.
@@ -62,6 +72,7 @@ pub fn router(later: Later) -> Router {
         .route(google::VERTEX_PATH, any(vertex))
         .route(&format!("/{}", google::VERTEX_PATH), any(vertex))
         .route(google::OUR_PATH, any(ours))
+        .route(openai::PATH, any(realtime))
         .with_state(later)
 }
 
@@ -69,18 +80,27 @@ async fn gemini(Path(method): Path<String>, State(later): State<Later>, request:
     if !google::is_method(&method) {
         return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such method");
     }
-    upgrade(&later, request, google::Google::gemini()).await
+    upgrade(&later, request, |_| google::Google::gemini()).await
 }
 
 async fn vertex(State(later): State<Later>, request: Request) -> Response {
-    upgrade(&later, request, google::Google::vertex()).await
+    upgrade(&later, request, |_| google::Google::vertex()).await
 }
 
 async fn ours(State(later): State<Later>, request: Request) -> Response {
-    upgrade(&later, request, google::Google::ours()).await
+    upgrade(&later, request, |_| google::Google::ours()).await
 }
 
-async fn upgrade(later: &Later, request: Request, wire: impl Wire) -> Response {
+async fn realtime(State(later): State<Later>, request: Request) -> Response {
+    let model = openai::model_of(request.uri().query().unwrap_or_default());
+    let wire = |shared: &Arc<Shared>| {
+        let shared = shared.clone();
+        openai::OpenAi::new(&model, Box::new(move |setup| shared.check(setup)))
+    };
+    upgrade(&later, request, wire).await
+}
+
+async fn upgrade<W: Wire>(later: &Later, request: Request, wire: impl FnOnce(&Arc<Shared>) -> W) -> Response {
     let Some(shared) = later.get() else {
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the engine is being loaded");
     };
@@ -95,7 +115,7 @@ async fn upgrade(later: &Later, request: Request, wire: impl Wire) -> Response {
         Ok(upgrade) => upgrade,
         Err(not_a_websocket) => return not_a_websocket.into_response(),
     };
-    let shared = shared.clone();
+    let (shared, wire) = (shared.clone(), wire(shared));
     upgrade
         .max_message_size(MAX_FRAME_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)

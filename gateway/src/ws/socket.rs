@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::Bytes;
+use causerie_proto::v1;
 use causerie_session::{Problem, ProblemCode};
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
@@ -17,7 +18,7 @@ use tungstenite::Error as Broke;
 
 use super::{MAX_FRAME_BYTES, Out, Wire};
 use crate::admission::Waiting;
-use crate::live::{Broken, Replies, Shared};
+use crate::live::{Broken, FromPeer, Replies, Shared};
 
 /// How often a sign of life is asked for. Proxies close a connection that is quiet for a minute.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -40,10 +41,10 @@ enum End {
 
 /// Holds a conversation to its end. The place is free again when the socket is closed.
 pub(super) async fn hold(mut socket: WebSocket, shared: Arc<Shared>, mut wire: impl Wire, waiting: Waiting) {
-    let (to_conversation, messages) = mpsc::channel(1);
+    let (to_conversation, from_client) = conversation();
     // Holds the place until the close frame is out, so that a shutdown waits for it.
-    let mut replies = Replies::start(shared, wire.dialect(), ReceiverStream::new(messages).boxed(), waiting);
-    let end = carry(&mut socket, &mut wire, &mut replies, &to_conversation).await;
+    let mut replies = Replies::start(shared, wire.dialect(), from_client, waiting);
+    let end = carry(&mut socket, &mut wire, &mut replies, to_conversation).await;
     let End::Close(frame) = end else { return };
     let close = async {
         if socket.send(Message::Close(Some(frame))).await.is_ok() {
@@ -54,13 +55,24 @@ pub(super) async fn hold(mut socket: WebSocket, shared: Arc<Shared>, mut wire: i
     let _ = timeout(CLOSE_WITHIN, close).await;
 }
 
+type ToConversation = mpsc::Sender<Result<v1::ClientMessage, Broken>>;
+
+/// The two ends of what a conversation reads.
+fn conversation() -> (ToConversation, FromPeer) {
+    let (to_conversation, messages) = mpsc::channel(1);
+    (to_conversation, ReceiverStream::new(messages).boxed())
+}
+
 async fn carry(
     socket: &mut WebSocket,
     wire: &mut impl Wire,
     replies: &mut Replies,
-    to_conversation: &mpsc::Sender<Result<causerie_proto::v1::ClientMessage, Broken>>,
+    mut to_conversation: ToConversation,
 ) -> End {
     let mut out = Out::default();
+    if let Err(problem) = wire.open(&mut out) {
+        return refused(socket, wire, &problem, out).await;
+    }
     // What cannot be read, on its way to the conversation, which ends by it and tells the client. Nothing is read
     // after it.
     let mut broken = None;
@@ -69,6 +81,11 @@ async fn carry(
     let mut ping = interval(PING_EVERY);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        if std::mem::take(&mut out.anew) {
+            let (to_another, from_client) = conversation();
+            to_conversation = to_another;
+            replies.begin_anew(from_client).await;
+        }
         if !flush(socket, &mut out).await {
             return End::Gone;
         }
@@ -96,7 +113,12 @@ async fn carry(
                     Some(Ok(Message::Binary(bytes))) => wire.receive(&bytes, &mut out),
                     // Pings are answered by the library.
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
-                    Some(Ok(Message::Close(_))) | None => return End::Gone,
+                    Some(Ok(Message::Close(_))) => {
+                        // The library's answer goes out with the next read.
+                        let _ = timeout(CLOSE_WITHIN, socket.recv()).await;
+                        return End::Gone;
+                    }
+                    None => return End::Gone,
                     Some(Err(error)) => match unreadable(error) {
                         Some(problem) => Err(problem),
                         None => return End::Gone,
@@ -107,13 +129,7 @@ async fn carry(
             }
             reply = replies.next() => match reply {
                 Some(Ok(message)) => wire.reply(message, &mut out),
-                Some(Err(problem)) => {
-                    wire.problem(&problem, &mut out);
-                    if !flush(socket, &mut out).await {
-                        return End::Gone;
-                    }
-                    return End::Close(close_frame(&problem));
-                }
+                Some(Err(problem)) => return refused(socket, wire, &problem, out).await,
                 None => return End::Close(CloseFrame { code: close_code::NORMAL, reason: "".into() }),
             },
             _ = ping.tick() => {
@@ -136,6 +152,15 @@ async fn flush(socket: &mut WebSocket, out: &mut Out) -> bool {
         }
     }
     true
+}
+
+/// The end because of a problem, told in frames where the dialect has words for it.
+async fn refused(socket: &mut WebSocket, wire: &mut impl Wire, problem: &Problem, mut out: Out) -> End {
+    wire.problem(problem, &mut out);
+    if !flush(socket, &mut out).await {
+        return End::Gone;
+    }
+    End::Close(close_frame(problem))
 }
 
 /// Whether the client took the frame.
