@@ -39,4 +39,4 @@ bench: models ## measure latency and speed; one table
 
 clean: ## remove what was built; the models stay
 	$(CARGO) clean
-	rm -rf out $(VENV)
+	rm -rf out $(VENV) $(VENV)-clients tests/node_modules

@@ -3,6 +3,7 @@
 
 mod access;
 mod bad_input;
+mod clients;
 mod conversations;
 mod hostile;
 mod lifecycle;

@@ -1,19 +1,20 @@
-//! Conversations in JSON over WebSocket: published clients, and what is wrong on its own socket only.
+//! Conversations in JSON over WebSocket: frames, refusals, and what is wrong on its own socket only.
 
-use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use causerie_gateway::access::keys::{self, Key, digest};
 use causerie_gateway::config::Config;
 use causerie_gateway::port::raise_file_limit;
-use causerie_tests::python;
-use causerie_tests::service::{PATIENCE, config, start, utterance};
+use causerie_tests::folder::Folder;
+use causerie_tests::service::{PATIENCE, config, start};
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
@@ -95,52 +96,29 @@ fn typed(words: &str) -> Value {
 }
 
 #[tokio::test]
-async fn googles_sdk_is_answered_unmodified() {
-    let Some(python) = python::interpreter("google-genai") else { return };
-    let folder = std::env::temp_dir().join(format!("causerie-genai-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder of our own");
-    let question = folder.join("question.wav");
-    python::record(&question, &utterance(800, 1_000));
-    // The engine speaks in the tone of the question, which would be taken for its echo.
-    let server = start(&Config { echo_gate: false, ..config() }).await;
-    let address = server.http_addr.to_string();
-    let client = python::run(&python, "google_genai.py", [OsStr::new(&address), question.as_os_str()]);
-    let seen = tokio::time::timeout(PATIENCE, client).await.expect("in time");
-    for version in ["v1", "v1beta", "v1alpha", "vertex"] {
-        let text = &seen[version]["text"];
-        assert_eq!(text["text"], "You said: hello there", "{version}: {seen}");
-        assert_eq!(text["tokens"], 4, "{version}: {seen}");
-        assert_eq!(text["marks"], json!(["generation_complete", "turn_complete"]), "{version}: {seen}");
-        assert!(text["session"].as_str().is_some_and(|name| !name.is_empty()), "{version}: {seen}");
-        let audio = &seen[version]["audio"];
-        assert_eq!(audio["heard"].as_str().map(str::trim), Some("loud for 800 ms"), "{version}: {seen}");
-        assert_eq!(audio["said"].as_str().map(str::trim), Some("You said: loud for 800 ms"), "{version}: {seen}");
-        // Six words of 100 ms at 24 kHz and 16 bit.
-        assert_eq!(audio["audio_bytes"], 6 * 4_800, "{version}: {seen}");
-        assert_eq!(
-            audio["marks"],
-            json!(["ACTIVITY_START", "ACTIVITY_END", "generation_complete", "turn_complete"]),
-            "{version}: {seen}"
-        );
-    }
-    let interruption = &seen["interruption"];
-    let marks = interruption["first"]["marks"].as_array().expect("marks");
-    assert!(marks.contains(&json!("interrupted")) && !marks.contains(&json!("generation_complete")), "{seen}");
-    assert_eq!(interruption["second"]["said"].as_str().map(str::trim), Some("You said: loud for 800 ms"), "{seen}");
-    assert_eq!(seen["function"]["calls"][0][1], "clock", "{seen}");
-    assert!(seen["function"]["text"].as_str().is_some_and(|text| text.contains("noon")), "{seen}");
-    assert_eq!(seen["refusal"][0], 1008, "{seen}");
-    assert!(seen["refusal"][1].as_str().is_some_and(|words| words.contains("default, scripted")), "{seen}");
-    std::fs::remove_dir_all(&folder).expect("our own folder");
-}
-
-#[tokio::test]
 async fn frames_may_be_binary_and_slashes_doubled() {
     let server = start(&config()).await;
     let mut socket = Socket::open(server.http_addr, &format!("/{GEMINI}?key=any")).await;
     socket.frame(Message::binary(setup().to_string().into_bytes())).await;
     assert!(socket.next().await["setupComplete"]["sessionId"].is_string());
     socket.frame(Message::binary(typed("hello").to_string().into_bytes())).await;
+    assert_eq!(socket.turn().await, "You said: hello");
+}
+
+#[tokio::test]
+async fn json_is_read_as_clients_write_it() {
+    let server = start(&config()).await;
+    let mut socket = Socket::open(server.http_addr, GEMINI).await;
+    // Both casings, whole numbers as strings and as fractions, fields that nobody knows, and one of ours.
+    socket
+        .send(json!({"setup": {
+            "model": "models/default", "nobody": {"knows": [1]}, "interimTranscripts": true,
+            "generation_config": {"responseModalities": ["TEXT"], "topK": "40", "max_output_tokens": 50.0},
+            "realtimeInputConfig": {"automatic_activity_detection": {"silenceDurationMs": "700"}}}}))
+        .await;
+    let complete = socket.next().await;
+    assert_eq!(complete["setupComplete"]["capabilities"]["engine"], "scripted", "{complete}");
+    socket.send(json!({"realtime_input": {"text": "hello", "else": null}})).await;
     assert_eq!(socket.turn().await, "You said: hello");
 }
 
@@ -179,6 +157,7 @@ async fn what_is_wrong_closes_its_own_socket() {
     let later = [
         ("second setup", Message::text(setup().to_string()), 1008, "set up already"),
         ("broken base64", Message::text(audio("A*==")), 1007, "base64"),
+        ("broken base64 of the other alphabet", Message::text(audio("-_*=")), 1007, "base64"),
         ("two alphabets", Message::text(audio("+_+_")), 1007, "base64"),
         ("role", Message::text(r#"{"clientContent":{"turns":[{"role":"robot"}]}}"#), 1007, "role"),
         ("binary nonsense", Message::binary(vec![0xff; 100]), 1007, "not JSON"),
@@ -240,12 +219,27 @@ async fn a_client_that_goes_away_leaves_its_place() {
         let again = async {
             loop {
                 if let Ok((socket, _)) = connect_async(format!("ws://{}{GEMINI}", server.http_addr)).await {
-                    return socket;
+                    let mut socket = Socket(socket);
+                    socket.send(setup()).await;
+                    if socket.read().await.is_ok_and(|message| message["setupComplete"].is_object()) {
+                        return socket;
+                    }
                 }
                 tokio::task::yield_now().await;
             }
         };
         drop(tokio::time::timeout(PATIENCE, again).await.expect("the place gets free"));
+    }
+}
+
+#[tokio::test]
+async fn a_goodbye_is_answered() {
+    let server = start(&config()).await;
+    for path in [GEMINI, OURS, "/v1/realtime"] {
+        let mut socket = Socket::open(server.http_addr, path).await;
+        let bye = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        socket.frame(Message::Close(Some(bye))).await;
+        assert_eq!(socket.end().await.0, 1000, "{path}");
     }
 }
 

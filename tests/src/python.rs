@@ -22,18 +22,18 @@ pub fn interpreter(package: &str) -> Option<OsString> {
     python
 }
 
-/// Runs a script of `tests/it`; what it prints is one JSON object.
+/// Runs a script of `tests/it`, with this interpreter of its language; what it prints is one JSON object.
 ///
 /// # Panics
 /// It fails, or prints something else.
-pub async fn run<A: AsRef<OsStr>>(python: &OsStr, script: &str, arguments: impl IntoIterator<Item = A>) -> Value {
-    let output = tokio::process::Command::new(python)
+pub async fn run<A: AsRef<OsStr>>(interpreter: &OsStr, script: &str, arguments: impl IntoIterator<Item = A>) -> Value {
+    let output = tokio::process::Command::new(interpreter)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("it").join(script))
         .args(arguments)
         .kill_on_drop(true)
         .output()
         .await
-        .expect("Python runs");
+        .expect("the interpreter runs");
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
     println!("{printed}");
