@@ -42,6 +42,11 @@
 //! # command = "my-mcp-server"
 //! # args = []
 //!
+//! # [[tools.mcp]]              # another that is reached by streamable HTTP
+//! # url = "http://127.0.0.1:9000/mcp"
+//! # name = "shop"              # in logs and metrics
+//! # token_env = "SHOP_TOKEN"   # the variable of the environment that has its bearer token
+//!
 //! [resumption]                 # of conversations whose stream has ended
 //! seconds = 7200               # how long a handle is good for
 //! # file = "conversations.db"  # where they are kept; without, in memory, until the server ends
@@ -226,15 +231,46 @@ pub struct ToolsConfig {
     pub mcp: Vec<McpConfig>,
 }
 
-/// A server of the Model Context Protocol that speaks over its standard streams.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
+/// A server of the Model Context Protocol: a program that speaks over its standard streams, or a URL.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
 pub struct McpConfig {
-    /// The program.
+    /// The program; empty for a URL.
     pub command: String,
     /// Its arguments.
-    #[serde(default)]
     pub args: Vec<String>,
+    /// Where the server is reached by streamable HTTP; empty for a program.
+    pub url: String,
+    /// The variable of the environment that holds the bearer token for `url`.
+    pub token_env: Option<String>,
+    /// Its name in logs and metrics; the program or the URL if there is none.
+    pub name: Option<String>,
+}
+
+impl McpConfig {
+    /// What it is called in logs and metrics.
+    pub fn label(&self) -> &str {
+        match &self.name {
+            Some(name) => name,
+            None if self.url.is_empty() => &self.command,
+            None => &self.url,
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match (self.command.is_empty(), self.url.is_empty()) {
+            (true, true) => Err("a server has a command or a url".into()),
+            (false, false) => Err(format!("{:?}: a server has a command or a url, not both", self.label())),
+            (false, true) if self.token_env.is_some() => Err(format!("{:?}: token_env is for a url", self.label())),
+            (true, false) if !self.args.is_empty() => Err(format!("{:?}: args are for a command", self.label())),
+            (true, false) if !self.url.starts_with("http://") => {
+                Err(format!("{:?} does not begin with http:// (for https, put a proxy before it)", self.url))
+            }
+            // Addresses are in logs and metrics.
+            (true, false) if self.url.contains('@') => Err("a url with a password; use token_env".into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for ToolsConfig {
@@ -439,6 +475,11 @@ impl Config {
         if let Some(name) = self.tools.builtin.iter().find(|name| !BUILTIN.contains(&name.as_str())) {
             return wrong("tools.builtin", format!("{name:?} is not built in; there is: {}", BUILTIN.join(", ")));
         }
+        for server in &self.tools.mcp {
+            if let Err(message) = server.check() {
+                return wrong("tools.mcp", message);
+            }
+        }
         Ok(())
     }
 
@@ -505,6 +546,10 @@ mod tests {
             ("[timing]\npiece = 5", vec!["c.toml", "timing.piece", "20 to 100"]),
             ("[timing]\nlag = 5", vec!["c.toml", "lag", "line 2"]),
             ("[tools]\nbuiltin = [\"hammer\"]", vec!["c.toml", "tools.builtin", "hammer", "clock"]),
+            ("[[tools.mcp]]\nname = \"x\"", vec!["c.toml", "tools.mcp", "a command or a url"]),
+            ("[[tools.mcp]]\ncommand = \"a\"\nurl = \"http://b\"", vec!["tools.mcp", "not both"]),
+            ("[[tools.mcp]]\nurl = \"https://b\"", vec!["tools.mcp", "http://"]),
+            ("[[tools.mcp]]\nurl = \"http://a:b@c\"", vec!["tools.mcp", "token_env"]),
             ("engine = \"parrot\"", vec!["c.toml", "engine", "parrot", "cascade", "omni"]),
             ("engine = \"omni\"", vec!["c.toml", "omni.model", "--model"]),
             ("[tls]\ncert = \"c.pem\"", vec!["c.toml", "tls.key", "--tls-key"]),

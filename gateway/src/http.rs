@@ -67,6 +67,7 @@ impl Probes {
             engine_busy: self.engine.busy(),
             engine_beat: self.engine.last_beat(),
             engine_conversations: self.engine.conversations(),
+            mcp: self.engine.tools().figures(),
             max_conversations: self.max_conversations as u64,
             lag: self.lag.places(std::time::Instant::now()),
         }

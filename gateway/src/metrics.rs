@@ -11,6 +11,7 @@ use causerie_model_api::FinishReason;
 use causerie_session::{ProblemCode, ServerEvent, TurnEnd};
 
 use crate::status::code_name;
+use crate::tools::McpFigures;
 
 /// Upper bounds of the latency histograms, in seconds: dense where a listener notices a difference.
 const BOUNDS: [f64; 14] = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3, 1.6, 2.5, 5.0, 10.0];
@@ -56,7 +57,7 @@ pub struct Metrics {
 }
 
 /// Figures that are read off elsewhere at the moment of a scrape.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Gauges {
     /// Whether the engine serves.
     pub ready: bool,
@@ -70,6 +71,8 @@ pub struct Gauges {
     pub max_conversations: u64,
     /// Longest wait of late at each place where conversations wait.
     pub lag: [(&'static str, Duration); 3],
+    /// The servers whose functions are offered.
+    pub mcp: Vec<McpFigures>,
 }
 
 /// Counts a conversation as active while it lives.
@@ -188,6 +191,23 @@ impl Metrics {
         for (place, longest) in gauges.lag {
             page.labelled("causerie_lag_seconds", &format!("{{place=\"{place}\"}}"), longest.as_secs_f64());
         }
+        let label = |server: &str| server.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        page.head("causerie_mcp_up", "gauge", "1 when the MCP server is connected.");
+        for mcp in &gauges.mcp {
+            page.labelled("causerie_mcp_up", &format!("{{server=\"{}\"}}", label(&mcp.server)), u64::from(mcp.up));
+        }
+        page.head("causerie_mcp_connects_total", "counter", "Times that the MCP server was connected.");
+        for mcp in &gauges.mcp {
+            let labels = format!("{{server=\"{}\"}}", label(&mcp.server));
+            page.labelled("causerie_mcp_connects_total", &labels, mcp.connects);
+        }
+        page.head("causerie_mcp_calls_total", "counter", "Calls of the MCP server's functions, by outcome.");
+        for mcp in &gauges.mcp {
+            for (outcome, count) in mcp.calls {
+                let labels = format!("{{server=\"{}\",outcome=\"{outcome}\"}}", label(&mcp.server));
+                page.labelled("causerie_mcp_calls_total", &labels, count);
+            }
+        }
         page.0
     }
 }
@@ -279,6 +299,9 @@ mod tests {
                 "causerie_engine_beat_age_seconds",
                 "causerie_engine_conversations",
                 "causerie_lag_seconds",
+                "causerie_mcp_up",
+                "causerie_mcp_connects_total",
+                "causerie_mcp_calls_total",
             ]
         );
         for line in text.lines().filter(|l| !l.starts_with('#')) {
@@ -300,8 +323,13 @@ mod tests {
         metrics.observe(&turn(TurnEnd::Interrupted, Some(60_000.0)));
         metrics.observe(&turn(TurnEnd::Interrupted, None));
         metrics.observe(&ServerEvent::GenerationComplete);
-        let text = metrics.render(&Gauges::default());
+        let calls = [("ok", 3), ("error", 0), ("unavailable", 1)];
+        let mcp = vec![McpFigures { server: "a \"b\"".into(), up: true, connects: 2, calls }];
+        let text = metrics.render(&Gauges { mcp, ..Gauges::default() });
         for line in [
+            r#"causerie_mcp_up{server="a \"b\""} 1"#,
+            r#"causerie_mcp_connects_total{server="a \"b\""} 2"#,
+            r#"causerie_mcp_calls_total{server="a \"b\"",outcome="ok"} 3"#,
             "causerie_turns_total{reason=\"stop\"} 1",
             "causerie_turns_total{reason=\"interrupted\"} 2",
             "causerie_ran_dry_total 6",

@@ -1,10 +1,15 @@
 //! What conversations are like for their clients.
 
+use std::process::Stdio;
+
 use causerie_gateway::config::McpConfig;
+use causerie_gateway::serve::Running;
+use causerie_gateway::tools::Toolbox;
 use causerie_model_api::{Modality, OUTPUT_RATE};
 use causerie_proto::v1::{self, client_message::MessageType as ToServer};
 use causerie_tests::scripted::WORD_SAMPLES;
-use causerie_tests::service::{Call, config, connect, first, setup, start, typed, utterance};
+use causerie_tests::service::{Call, config, connect, first, get, setup, start, typed, utterance};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tonic::Code;
 
 #[tokio::test]
@@ -183,19 +188,78 @@ async fn the_server_runs_its_own_functions() {
     assert!(turn.calls.is_empty() && turn.warnings.is_empty(), "{turn:?}");
 }
 
-#[tokio::test]
-async fn functions_of_an_mcp_server_are_run_and_a_dead_server_is_started_anew() {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/it/mcp_server.py");
-    let mut config = config();
-    config.tools.mcp = vec![McpConfig { command: "python3".into(), args: vec![script.into()] }];
-    let server = start(&config).await;
+const MCP_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/it/mcp_server.py");
+
+/// A variable that is set in every test; its value is as good a token as any.
+const TOKEN_ENV: &str = "CARGO_MANIFEST_DIR";
+
+/// An MCP server that is reached by HTTP on this port, 0 for any; it ends with the value.
+async fn mcp_over_http(port: u16) -> (tokio::process::Child, u16) {
+    let mut command = tokio::process::Command::new("python3");
+    let token = std::env::var(TOKEN_ENV).expect("cargo sets it");
+    command.arg(MCP_SERVER).arg(port.to_string()).arg(token).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut program = command.spawn().expect("python3 is there");
+    let mut line = String::new();
+    BufReader::new(program.stdout.take().expect("piped")).read_line(&mut line).await.expect("it says its port");
+    let port = line.trim().parse().expect("a port");
+    (program, port)
+}
+
+fn mcp_program() -> McpConfig {
+    McpConfig { command: "python3".into(), args: vec![MCP_SERVER.into()], ..McpConfig::default() }
+}
+
+/// Asks for functions of the server one after the other, and looks for words in the answers.
+async fn ask_for(server: &Running, asked: &[(&str, &str)]) {
     let channel = connect(server.grpc_addr).await;
     let (mut call, _) = Call::begin(&channel, setup(Modality::Text)).await;
-    for (words, answer) in [("call twice", "ran twice"), ("call die", "not available"), ("call twice", "ran twice")] {
+    for (words, answer) in asked {
         call.say(words).await;
         let turn = call.turn().await;
         assert!(turn.text.contains(answer) && turn.calls.is_empty(), "{words}: {turn:?}");
     }
+}
+
+#[tokio::test]
+async fn functions_of_an_mcp_server_are_run_and_a_dead_server_is_started_anew() {
+    let mut config = config();
+    config.tools.mcp = vec![mcp_program()];
+    let server = start(&config).await;
+    let asked = [
+        ("call twice", "ran twice"),
+        ("call big", "too long"),
+        ("call die", "not available"),
+        ("call twice", "ran twice"),
+    ];
+    ask_for(&server, &asked).await;
+    let (_, page) = get(server.http_addr, "/metrics").await;
+    for line in [
+        r#"causerie_mcp_up{server="python3"} 1"#,
+        r#"causerie_mcp_connects_total{server="python3"} 2"#,
+        r#"causerie_mcp_calls_total{server="python3",outcome="ok"} 3"#,
+        r#"causerie_mcp_calls_total{server="python3",outcome="unavailable"} 1"#,
+    ] {
+        assert!(page.contains(line), "{line} is not in\n{page}");
+    }
+}
+
+#[tokio::test]
+async fn functions_of_an_mcp_server_are_run_over_http_and_it_may_come_back() {
+    let (program, port) = mcp_over_http(0).await;
+    let mut config = config();
+    let url = format!("http://127.0.0.1:{port}/mcp");
+    let stranger = McpConfig { url, name: Some("pages".into()), ..McpConfig::default() };
+    config.tools.mcp = vec![stranger.clone()];
+    let refused = Toolbox::start(&config.tools).await.expect_err("it has no token");
+    assert!(refused.contains("pages"), "{refused}");
+    config.tools.mcp = vec![McpConfig { token_env: Some(TOKEN_ENV.into()), ..stranger }];
+    let server = start(&config).await;
+    ask_for(&server, &[("call twice", "ran twice"), ("call big", "too long"), ("call die", "not available")]).await;
+    let (_, page) = get(server.http_addr, "/metrics").await;
+    assert!(page.contains(r#"causerie_mcp_up{server="pages"} 0"#), "{page}");
+    drop(program);
+    let _back = mcp_over_http(port).await;
+    ask_for(&server, &[("call twice", "ran twice")]).await;
 }
 
 #[tokio::test]

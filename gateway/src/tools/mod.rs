@@ -7,6 +7,7 @@ mod mcp;
 use std::sync::Arc;
 
 use causerie_model_api::{ToolBehavior, ToolDeclaration};
+pub use mcp::McpFigures;
 use serde_json::{Value, json};
 
 use crate::config::ToolsConfig;
@@ -18,6 +19,7 @@ pub const BUILTIN: [&str; 2] = ["clock", "calculator"];
 #[derive(Debug, Default)]
 pub struct Toolbox {
     tools: Vec<(ToolDeclaration, Runner)>,
+    servers: Vec<Arc<mcp::Server>>,
 }
 
 #[derive(Clone, Debug)]
@@ -33,9 +35,10 @@ impl Toolbox {
     /// # Errors
     /// A server cannot be used, or two have a function of the same name; for the operator.
     pub async fn start(config: &ToolsConfig) -> Result<Arc<Self>, String> {
-        let mut toolbox = Self { tools: Self::new(&config.builtin).tools.clone() };
+        let mut toolbox = Self { tools: Self::new(&config.builtin).tools.clone(), servers: Vec::new() };
         for server in &config.mcp {
             let (server, declarations) = mcp::Server::start(server).await?;
+            toolbox.servers.push(server.clone());
             for declaration in declarations {
                 if toolbox.tools.iter().any(|(other, _)| other.name == declaration.name) {
                     return Err(format!("two functions are called {:?}", declaration.name));
@@ -61,7 +64,12 @@ impl Toolbox {
             }
             _ => None,
         });
-        Arc::new(Self { tools: tools.collect() })
+        Arc::new(Self { tools: tools.collect(), servers: Vec::new() })
+    }
+
+    /// The states of the servers, in the order of the configuration.
+    pub fn figures(&self) -> Vec<McpFigures> {
+        self.servers.iter().map(|server| server.figures()).collect()
     }
 
     /// What the model is told of them.
