@@ -37,6 +37,7 @@
 //! [tools]                      # functions that the server runs itself
 //! builtin = []                 # of "clock" and "calculator"
 //! timeout_seconds = 60         # after which a call has failed, whoever runs it
+//! # google_search = "search"   # which of them answers for the tool of this name; only clients that ask get it
 //!
 //! # [[tools.mcp]]              # a server of the Model Context Protocol, started with this one
 //! # command = "my-mcp-server"
@@ -227,6 +228,8 @@ pub struct ToolsConfig {
     pub builtin: Vec<String>,
     /// [`Timing::tool_timeout`].
     pub timeout_seconds: u32,
+    /// The function that searches for clients that ask for `google_search`; `None` refuses them.
+    pub google_search: Option<String>,
     /// Servers whose functions are offered in every conversation.
     pub mcp: Vec<McpConfig>,
 }
@@ -275,7 +278,7 @@ impl McpConfig {
 
 impl Default for ToolsConfig {
     fn default() -> Self {
-        Self { builtin: Vec::new(), timeout_seconds: 60, mcp: Vec::new() }
+        Self { builtin: Vec::new(), timeout_seconds: 60, google_search: None, mcp: Vec::new() }
     }
 }
 

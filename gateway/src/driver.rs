@@ -28,7 +28,7 @@ use crate::echo::EchoGate;
 use crate::engine_host::{Connection, Delivery, EngineHandle, unavailable};
 use crate::media::{Ear, Heard, Media, Mouth, Spoken, Window};
 use crate::recent::Recent;
-use crate::tools::Toolbox;
+use crate::tools::{Answer, Toolbox};
 
 /// Messages that may wait on the way in. Transports make their channel with it.
 pub const INBOUND_CAPACITY: usize = 64;
@@ -144,7 +144,10 @@ pub async fn converse(
 ) -> Result<Ended, Problem> {
     let capabilities = engine.capabilities()?;
     let Conversation { setup, mut settings, output, echo_gate, moments } = conversation;
-    let setup = Setup { server_tools: engine.tools().declarations(), ..setup };
+    if setup.search {
+        can_search(engine.tools().search(), &setup)?;
+    }
+    let setup = Setup { server_tools: engine.tools().declarations(setup.search), ..setup };
     let detect = !setup.detection.disabled;
     let recent = media.judged_span().filter(|_| detect && settings.timing.judge_after.is_some()).map(Recent::new);
     if recent.is_none() {
@@ -212,9 +215,9 @@ pub async fn converse(
             decoded = answer(&mut task.decoding) => task.decoded(decoded)?,
             judged = verdict(&mut task.judging) => task.judged(judged),
             // One that panicked is late in the end.
-            Some(Ok((id, value))) = task.calls.join_next() => {
+            Some(Ok((id, Answer { value, grounding }))) = task.calls.join_next() => {
                 task.stops.remove(&id);
-                task.input(Input::ToolDone { id, value });
+                task.input(Input::ToolDone { id, value, grounding });
             }
             message = inbound.recv(), if reading && !ahead => match message {
                 Some(message) => {
@@ -228,6 +231,20 @@ pub async fn converse(
             () = due(opened, deadline) => task.input(Input::Tick),
         }
     }
+}
+
+/// Whether the function that searches, if there is one, can be the model's.
+fn can_search(search: Option<&str>, setup: &Setup) -> Result<(), Problem> {
+    const FIELD: &str = "setup.tools.google_search";
+    let Some(name) = search else {
+        let message = "no search is configured on this server (tools.google_search)";
+        return Err(Problem::new(ProblemCode::Unimplemented, FIELD, message));
+    };
+    if setup.tools.iter().any(|tool| tool.name == name) {
+        let message = format!("the server's search is a function {name:?}, and so is one of the client's");
+        return Err(Problem::new(ProblemCode::InvalidArgument, FIELD, message));
+    }
+    Ok(())
 }
 
 type Decoded = (Box<Ear>, Heard);
@@ -262,7 +279,7 @@ struct Task {
     echo: Option<EchoGate>,
     /// Functions of the server, and those that run, each with a way to stop it.
     toolbox: Arc<Toolbox>,
-    calls: JoinSet<(String, String)>,
+    calls: JoinSet<(String, Answer)>,
     stops: HashMap<String, AbortHandle>,
     moments: Option<watch::Sender<Moment>>,
     /// The client's message that ends with the next word, or with the one being decoded.
@@ -326,8 +343,8 @@ impl Task {
                     let toolbox = self.toolbox.clone();
                     let id = call.id.clone();
                     let stop = self.calls.spawn(async move {
-                        let value = toolbox.call(&call.name, &call.arguments).await;
-                        (call.id, value)
+                        let answer = toolbox.call(&call.name, &call.arguments).await;
+                        (call.id, answer)
                     });
                     self.stops.insert(id, stop);
                 }

@@ -64,7 +64,7 @@ async fn setups_are_refused_by_name() {
             "search",
             first(v1::Setup { tools: vec![search], ..setup(Modality::Text) }),
             Code::Unimplemented,
-            "tools[0].google_search",
+            "tools.google_search",
         ),
         (
             "output",

@@ -8,7 +8,7 @@ use causerie_gateway::tools::Toolbox;
 use causerie_model_api::{Modality, OUTPUT_RATE};
 use causerie_proto::v1::{self, client_message::MessageType as ToServer};
 use causerie_tests::scripted::WORD_SAMPLES;
-use causerie_tests::service::{Call, config, connect, first, get, setup, start, typed, utterance};
+use causerie_tests::service::{Call, OUR_PATH, config, connect, first, get, setup, start, typed, utterance};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tonic::Code;
 
@@ -260,6 +260,40 @@ async fn functions_of_an_mcp_server_are_run_over_http_and_it_may_come_back() {
     drop(program);
     let _back = mcp_over_http(port).await;
     ask_for(&server, &[("call twice", "ran twice")]).await;
+}
+
+#[tokio::test]
+async fn a_search_is_the_servers_own_and_tells_its_sources() {
+    let mut config = config();
+    config.tools.mcp = vec![mcp_program()];
+    config.tools.google_search = Some("search".into());
+    let server = start(&config).await;
+    let channel = connect(server.grpc_addr).await;
+    let search = v1::Tool { google_search: Some(v1::tool::GoogleSearch::default()), ..Default::default() };
+    let (mut call, _) = Call::begin(&channel, v1::Setup { tools: vec![search], ..setup(Modality::Text) }).await;
+    call.say("call search").await;
+    let turn = call.turn().await;
+    assert_eq!(turn.marks, ["grounding", "generation_complete", "turn_complete"], "{turn:?}");
+    let grounding = turn.grounding.expect("it is told");
+    let titles = grounding.grounding_chunks.iter().filter_map(|chunk| match &chunk.chunk_type {
+        Some(v1::grounding_chunk::ChunkType::Web(web)) => web.title.as_deref(),
+        _ => None,
+    });
+    assert_eq!(titles.collect::<Vec<_>>(), ["The Danube", "The Rhine"]);
+    // Two functions of one name would leave it open who searches.
+    let declaration = v1::FunctionDeclaration { name: "search".into(), ..Default::default() };
+    let search = v1::Tool {
+        google_search: Some(v1::tool::GoogleSearch::default()),
+        function_declarations: vec![declaration],
+        ..Default::default()
+    };
+    let both = v1::Setup { tools: vec![search], ..setup(Modality::Text) };
+    let refused = Call::open(&channel, OUR_PATH, first(both)).await.err().expect("refused");
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    // Who does not ask for it does not have it: the engine's call is then one of a function of the client's.
+    let (mut call, _) = Call::begin(&channel, setup(Modality::Text)).await;
+    call.say("call search").await;
+    assert_eq!(call.function_call().await.name, "search");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-"""A small MCP server: `twice` doubles a number, `big` answers 5 MB, `die` ends the process.
+"""A small MCP server: `twice` doubles a number, `search` finds two pages, `big` answers 5 MB, `die` ends the process.
 
 Speaks over its standard streams, or with a port (0 takes a free one) and a token as its arguments over streamable HTTP, to
 whoever has the token; then it prints the port.
@@ -10,13 +10,19 @@ import os
 import sys
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-NAMES = {"twice": "Doubles", "big": "Answers much", "die": "Ends"}
+NAMES = {"twice": "Doubles", "search": "Searches", "big": "Answers much", "die": "Ends"}
 TOOLS = [{"name": name, "description": does, "inputSchema": NUMBER} for name, does in NAMES.items()]
+PAGES = [
+    {"url": "https://rivers.example/danube", "title": "The Danube"},
+    {"url": "https://rivers.example/rhine", "title": "The Rhine"},
+]
 
 
 def call(name, arguments):
     if name == "twice":
         return {"content": [{"type": "text", "text": f"ran twice with {json.dumps(arguments)}"}]}
+    if name == "search":
+        return {"content": [], "structuredContent": {"results": PAGES}}
     if name == "big":
         return {"content": [{"type": "text", "text": "x" * 5_000_000}]}
     os._exit(0)

@@ -249,6 +249,8 @@ pub struct Turn {
     pub errors: Vec<v1::Problem>,
     /// From where the conversation can be resumed.
     pub resumption: Vec<v1::SessionResumptionUpdate>,
+    /// What the reply rests on.
+    pub grounding: Option<v1::GroundingMetadata>,
     /// Payloads of pongs.
     pub pongs: Vec<Vec<u8>>,
     /// Why the turn ended.
@@ -294,6 +296,10 @@ impl Turn {
                 }
                 _ => self.marks.push("unexpected"),
             }
+        }
+        if let Some(grounding) = content.grounding_metadata.take() {
+            self.grounding = Some(grounding);
+            self.marks.push("grounding");
         }
         self.heard.extend(content.input_transcription.map(|t| t.text));
         self.said.extend(content.output_transcription.map(|t| t.text));

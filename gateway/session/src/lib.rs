@@ -30,6 +30,6 @@ mod words;
 pub use session::Session;
 pub use settings::{Settings, Timing};
 pub use words::{
-    Compression, Detection, Input, Opened, Output, PendingCall, Problem, ProblemCode, Sensitivity, ServerEvent, Setup,
-    Snapshot, ToolResponse, TurnEnd, Waterfall,
+    Compression, Detection, Grounding, Input, Opened, Output, PendingCall, Problem, ProblemCode, Sensitivity,
+    ServerEvent, Setup, Snapshot, Source, ToolResponse, TurnEnd, Waterfall,
 };

@@ -9,7 +9,7 @@ use crate::history::Place;
 use crate::playout::Playout;
 use crate::settings::Timing;
 use crate::transcript::{InputTranscript, whole_words};
-use crate::words::Waterfall;
+use crate::words::{Grounding, Waterfall};
 
 pub(crate) struct Reply {
     pub(crate) turn: TurnId,
@@ -33,6 +33,8 @@ pub(crate) struct Reply {
     /// The client has been told that only its answers are waited for.
     pub(crate) waiting: bool,
     pub(crate) usage: Usage,
+    /// What its searches found.
+    pub(crate) grounding: Grounding,
     pub(crate) marks: Marks,
     /// When the engine was last heard of.
     pub(crate) alive: MediaTime,
@@ -105,6 +107,7 @@ impl Reply {
             complete: false,
             waiting: false,
             usage: Usage::default(),
+            grounding: Grounding::default(),
             marks,
             alive: now,
         }

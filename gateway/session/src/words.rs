@@ -24,6 +24,8 @@ pub struct Setup {
     pub tools: Vec<ToolDeclaration>,
     /// Functions that the server runs. One of the client's with the same name takes its place.
     pub server_tools: Vec<ToolDeclaration>,
+    /// Whether the model may search, for what the client is told the sources of (the Live API's `google_search`).
+    pub search: bool,
     /// As the client wrote it; `None` for the default voice.
     pub voice: Option<String>,
     /// BCP-47 tag as the client wrote it.
@@ -110,6 +112,7 @@ impl Default for Setup {
             system_instruction: String::new(),
             tools: Vec::new(),
             server_tools: Vec::new(),
+            search: false,
             voice: None,
             language: None,
             speaking_rate: 1.0,
@@ -208,6 +211,8 @@ pub enum Input {
         id: String,
         /// JSON text.
         value: String,
+        /// What was searched and found, if it was a search.
+        grounding: Grounding,
     },
     /// The client reports what its listener has heard of the reply being played.
     Played {
@@ -337,6 +342,8 @@ pub enum ServerEvent {
     ToolCallCancellation(Vec<String>),
     /// Everything up to the reply's calls has been sent; it goes on when the client has answered them.
     WaitingForTools,
+    /// What the reply rests on; before its end.
+    Grounding(Grounding),
     /// Everything of the reply has been generated and sent. Not sent in an interrupted turn, and after it the turn is
     /// not interrupted any more.
     GenerationComplete,
@@ -357,6 +364,24 @@ pub enum ServerEvent {
     },
     /// Something the client did had no effect, or a turn failed; the conversation goes on.
     Warning(Problem),
+}
+
+/// What a reply rests on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grounding {
+    /// What was searched.
+    pub queries: Vec<String>,
+    /// What was found, the best first.
+    pub sources: Vec<Source>,
+}
+
+/// A page that was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// Its address.
+    pub uri: String,
+    /// Its title; may be empty.
+    pub title: String,
 }
 
 /// Why a turn ended.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use causerie_model_api::{Capabilities, FinishReason, INPUT_RATE, InputSamples, OUTPUT_RATE, ToolCall, TurnId, Usage};
 use causerie_proto::v1::{self, server_message::MessageType};
-use causerie_session::{Problem, ServerEvent, TurnEnd, Waterfall};
+use causerie_session::{Grounding, Problem, ServerEvent, Source, TurnEnd, Waterfall};
 
 use super::Dialect;
 use super::inbound::response_id;
@@ -129,6 +129,10 @@ impl Encoder {
             ServerEvent::WaitingForTools => {
                 return self.ours(content(v1::ServerContent { waiting_for_tools: true, ..Default::default() }));
             }
+            ServerEvent::Grounding(grounding) => content(v1::ServerContent {
+                grounding_metadata: Some(grounding_metadata(grounding)),
+                ..Default::default()
+            }),
             ServerEvent::GenerationComplete => {
                 content(v1::ServerContent { generation_complete: true, ..Default::default() })
             }
@@ -179,6 +183,18 @@ fn content(content: v1::ServerContent) -> v1::ServerMessage {
 fn text_content(text: String, thought: bool) -> v1::Content {
     let part = v1::Part { data: Some(v1::part::Data::Text(text)), thought, ..Default::default() };
     v1::Content { role: "model".into(), parts: vec![part] }
+}
+
+fn grounding_metadata(grounding: Grounding) -> v1::GroundingMetadata {
+    let chunk = |source: Source| {
+        let web = v1::grounding_chunk::Web { uri: Some(source.uri), title: Some(source.title) };
+        v1::GroundingChunk { chunk_type: Some(v1::grounding_chunk::ChunkType::Web(web)) }
+    };
+    v1::GroundingMetadata {
+        web_search_queries: grounding.queries,
+        grounding_chunks: grounding.sources.into_iter().map(chunk).collect(),
+        ..Default::default()
+    }
 }
 
 fn function_call(call: ToolCall) -> v1::FunctionCall {

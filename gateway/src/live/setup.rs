@@ -54,7 +54,8 @@ pub(super) fn read(wire: &v1::Setup, catalog: &Catalog, capabilities: &Capabilit
         ));
     }
     setup.tools = read_tools(&wire.tools)?;
-    if !setup.tools.is_empty() && !capabilities.tools {
+    setup.search = wire.tools.iter().any(|tool| tool.google_search.is_some());
+    if (setup.search || !setup.tools.is_empty()) && !capabilities.tools {
         return Err(unimplemented("setup.tools", format!("engine {} cannot call functions", capabilities.engine)));
     }
     if let Some(realtime) = &wire.realtime_input_config {
@@ -280,7 +281,6 @@ fn read_tools(wire: &[v1::Tool]) -> Result<Vec<ToolDeclaration>, Problem> {
         let built_in = [
             ("google_search_retrieval", tool.google_search_retrieval.is_some()),
             ("code_execution", tool.code_execution.is_some()),
-            ("google_search", tool.google_search.is_some()),
             ("computer_use", tool.computer_use.is_some()),
             ("url_context", tool.url_context.is_some()),
             ("file_search", tool.file_search.is_some()),

@@ -227,11 +227,6 @@ fn what_cannot_be_served_is_refused_by_its_field() {
             "setup.realtime_input_config.automatic_activity_detection.end_of_speech_sensitivity",
         ),
         (
-            tool(v1::Tool { google_search: Some(v1::tool::GoogleSearch::default()), ..Default::default() }),
-            Unimplemented,
-            "setup.tools[0].google_search",
-        ),
-        (
             tool(v1::Tool { code_execution: Some(v1::CodeExecution {}), ..Default::default() }),
             Unimplemented,
             "setup.tools[0].code_execution",

@@ -3,10 +3,12 @@
 
 mod calculator;
 mod mcp;
+mod search;
 
 use std::sync::Arc;
 
 use causerie_model_api::{ToolBehavior, ToolDeclaration};
+use causerie_session::Grounding;
 pub use mcp::McpFigures;
 use serde_json::{Value, json};
 
@@ -20,6 +22,17 @@ pub const BUILTIN: [&str; 2] = ["clock", "calculator"];
 pub struct Toolbox {
     tools: Vec<(ToolDeclaration, Runner)>,
     servers: Vec<Arc<mcp::Server>>,
+    /// The function that searches, for clients that ask for it.
+    search: Option<String>,
+}
+
+/// The result of a function.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// JSON text, with the key `error` when there is no result.
+    pub value: String,
+    /// What was searched and found.
+    pub grounding: Grounding,
 }
 
 #[derive(Clone, Debug)]
@@ -35,7 +48,7 @@ impl Toolbox {
     /// # Errors
     /// A server cannot be used, or two have a function of the same name; for the operator.
     pub async fn start(config: &ToolsConfig) -> Result<Arc<Self>, String> {
-        let mut toolbox = Self { tools: Self::new(&config.builtin).tools.clone(), servers: Vec::new() };
+        let mut toolbox = Self { tools: Self::new(&config.builtin).tools.clone(), servers: Vec::new(), search: None };
         for server in &config.mcp {
             let (server, declarations) = mcp::Server::start(server).await?;
             toolbox.servers.push(server.clone());
@@ -45,6 +58,12 @@ impl Toolbox {
                 }
                 toolbox.tools.push((declaration, Runner::Mcp(server.clone())));
             }
+        }
+        if let Some(name) = &config.google_search {
+            if !toolbox.tools.iter().any(|(declaration, _)| declaration.name == *name) {
+                return Err(format!("tools.google_search: there is no function {name:?}"));
+            }
+            toolbox.search = Some(name.clone());
         }
         Ok(Arc::new(toolbox))
     }
@@ -64,7 +83,12 @@ impl Toolbox {
             }
             _ => None,
         });
-        Arc::new(Self { tools: tools.collect(), servers: Vec::new() })
+        Arc::new(Self { tools: tools.collect(), servers: Vec::new(), search: None })
+    }
+
+    /// The function that searches.
+    pub fn search(&self) -> Option<&str> {
+        self.search.as_deref()
     }
 
     /// The states of the servers, in the order of the configuration.
@@ -72,30 +96,30 @@ impl Toolbox {
         self.servers.iter().map(|server| server.figures()).collect()
     }
 
-    /// What the model is told of them.
-    pub fn declarations(&self) -> Vec<ToolDeclaration> {
-        self.tools.iter().map(|(declaration, _)| declaration.clone()).collect()
+    /// What the model is told of them; of the one that searches only `with_search`.
+    pub fn declarations(&self, with_search: bool) -> Vec<ToolDeclaration> {
+        let declarations = self.tools.iter().map(|(declaration, _)| declaration);
+        declarations.filter(|tool| with_search || self.search() != Some(&tool.name)).cloned().collect()
     }
 
-    /// Runs a function. The answer is JSON text, with the key `error` when there is none.
-    pub async fn call(&self, name: &str, arguments: &str) -> String {
+    /// Runs a function.
+    pub async fn call(&self, name: &str, arguments: &str) -> Answer {
         let arguments: Value = serde_json::from_str(arguments).unwrap_or_default();
         let runner = self.tools.iter().find(|(declaration, _)| declaration.name == name).map(|(_, runner)| runner);
         let answer = match runner {
-            Some(Runner::Clock) => json!({"now": jiff::Zoned::now().strftime("%A, %-d %B %Y, %H:%M").to_string()}),
-            Some(Runner::Calculator) => {
-                match calculator::evaluate(arguments["expression"].as_str().unwrap_or_default()) {
-                    Ok(result) => json!({"result": result}),
-                    Err(error) => json!({"error": error}),
-                }
-            }
-            Some(Runner::Mcp(server)) => match server.call(name, arguments).await {
-                Ok(result) => result,
-                Err(error) => json!({"error": error}),
-            },
-            None => json!({"error": "there is no such function"}),
+            Some(Runner::Clock) => Ok(json!({"now": jiff::Zoned::now().strftime("%A, %-d %B %Y, %H:%M").to_string()})),
+            Some(Runner::Calculator) => calculator::evaluate(arguments["expression"].as_str().unwrap_or_default())
+                .map(|result| json!({ "result": result })),
+            Some(Runner::Mcp(server)) => server.call(name, arguments.clone()).await,
+            None => Err("there is no such function".to_owned()),
         };
-        answer.to_string()
+        match answer {
+            Ok(found) if self.search() == Some(name) => {
+                Answer { grounding: search::grounding(&arguments, &found), value: found.to_string() }
+            }
+            Ok(value) => Answer { value: value.to_string(), grounding: Grounding::default() },
+            Err(error) => Answer { value: json!({ "error": error }).to_string(), grounding: Grounding::default() },
+        }
     }
 }
 
@@ -115,13 +139,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_built_in_answers() {
         let toolbox = Toolbox::new(&BUILTIN.map(str::to_owned));
-        assert_eq!(toolbox.declarations().len(), BUILTIN.len());
-        let answer = toolbox.call("calculator", r#"{"expression": "2 * (3 + 4)"}"#).await;
+        assert_eq!(toolbox.declarations(false).len(), BUILTIN.len());
+        let answer = toolbox.call("calculator", r#"{"expression": "2 * (3 + 4)"}"#).await.value;
         assert_eq!(answer, r#"{"result":14.0}"#);
         for (name, arguments) in [("calculator", "{}"), ("calculator", "not json"), ("hammer", "{}")] {
-            let answer = toolbox.call(name, arguments).await;
+            let answer = toolbox.call(name, arguments).await.value;
             assert!(answer.starts_with(r#"{"error":"#), "{name} {arguments}: {answer}");
         }
-        assert!(toolbox.call("clock", "{}").await.contains(':'));
+        assert!(toolbox.call("clock", "{}").await.value.contains(':'));
     }
 }

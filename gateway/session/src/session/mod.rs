@@ -243,7 +243,7 @@ impl Session {
         match (self.phase, input) {
             (_, Input::Tick) => {}
             (_, Input::Engine(event)) => self.engine_event(event),
-            (_, Input::ToolDone { id, value }) => self.tool_done(&id, value),
+            (_, Input::ToolDone { id, value, grounding }) => self.tool_done(&id, value, grounding),
             (_, Input::Played { until }) => self.played(until.0),
             (_, Input::Park(problem)) => self.park(problem),
             (_, Input::Drain(problem)) => self.drain(problem),

@@ -6,13 +6,16 @@ use super::snapshots::RESTORED;
 use super::{Session, User};
 use crate::history::{MAX_ITEMS, bytes};
 use crate::tools::{Call, CallState};
-use crate::{Output, ProblemCode, ServerEvent, ToolResponse};
+use crate::{Grounding, Output, ProblemCode, ServerEvent, ToolResponse};
 
 /// Most entries that wait for a running reply.
 const MAX_DEFERRED: usize = 256;
 
 /// Longest result of a function; more would hardly fit into a context.
 const MAX_RESULT_BYTES: usize = 64 * 1024;
+
+/// Searches and sources that a client is told of one reply.
+const MAX_SOURCES: usize = 32;
 
 /// What the model is told of a longer one of the server's own.
 const TOO_LONG: &str = r#"{"error": "the result is too long"}"#;
@@ -166,12 +169,23 @@ impl Session {
     }
 
     /// A function that the server ran has answered.
-    pub(super) fn tool_done(&mut self, id: &str, value: String) {
+    pub(super) fn tool_done(&mut self, id: &str, value: String, grounding: Grounding) {
         let Some(call) = self.tools.find(id).filter(|call| call.server && call.state == CallState::Open) else {
             return;
         };
-        let (id, name) = (call.id.clone(), call.name.clone());
-        let value = if value.len() > MAX_RESULT_BYTES { TOO_LONG.to_owned() } else { value };
+        let (id, name, turn) = (call.id.clone(), call.name.clone(), call.turn);
+        let too_long = value.len() > MAX_RESULT_BYTES;
+        if let Some(reply) = self.reply.as_deref_mut().filter(|reply| reply.turn == turn && !too_long) {
+            let Grounding { queries, sources } = &mut reply.grounding;
+            let room = MAX_SOURCES - queries.len().min(MAX_SOURCES);
+            queries.extend(grounding.queries.into_iter().take(room));
+            for source in grounding.sources {
+                if sources.len() < MAX_SOURCES && !sources.iter().any(|other| other.uri == source.uri) {
+                    sources.push(source);
+                }
+            }
+        }
+        let value = if too_long { TOO_LONG.to_owned() } else { value };
         let (scheduling, will_continue) = (Scheduling::default(), false);
         self.tool_response(ToolResponse { id, name, response: value, scheduling, will_continue }, true);
     }

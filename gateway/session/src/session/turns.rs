@@ -7,7 +7,7 @@ use super::{Ending, Phase, Session, TRUNCATE_WAIT, User};
 use crate::playout::Broken;
 use crate::reply::{Marks, Reply, Utterance, add};
 use crate::transcript::{Meaning, meaning, whole_words};
-use crate::{Problem, ProblemCode, ServerEvent, TurnEnd};
+use crate::{Grounding, Problem, ProblemCode, ServerEvent, TurnEnd};
 
 impl Session {
     pub(super) fn new_turn(&mut self) -> TurnId {
@@ -265,6 +265,9 @@ impl Session {
             && let Some(text) = reply.transcribe_all()
         {
             self.client(ServerEvent::OutputTranscription { text });
+        }
+        if reply.grounding != Grounding::default() {
+            self.client(ServerEvent::Grounding(std::mem::take(&mut reply.grounding)));
         }
         if !reply.done.is_some_and(FinishReason::is_silent) {
             self.client(ServerEvent::GenerationComplete);

@@ -3,7 +3,7 @@
 use causerie_model_api::*;
 
 use super::stage::{Script, Stage, setup};
-use crate::{Input, Setup, ToolResponse};
+use crate::{Grounding, Input, Setup, Source, ToolResponse};
 
 fn text_stage() -> Stage {
     Stage::new(Setup { modality: Modality::Text, ..setup() }, Script::default())
@@ -189,6 +189,22 @@ fn a_turn_waits_for_its_tool() {
 }
 
 #[test]
+fn a_result_without_an_id_or_of_5_mb_leaves_the_call_waiting() {
+    let mut stage = Stage::new(with_tool(ToolBehavior::Blocking), Script { call: Some("clock"), ..Script::default() });
+    stage.take(said("What time is it?")).pass(1_000);
+    stage.lines();
+    let Input::ToolResponse(mut long) = result("call-1") else { panic!("a result") };
+    long[0].response = format!("{:?}", "x".repeat(5_000_000));
+    stage.take(result("")).take(Input::ToolResponse(long)).take(result("call-1")).expect(
+        r#"
+        1000 > warning InvalidArgument tool_response.function_responses.id: no call has the id ""
+        1000 > warning ResourceExhausted tool_response.function_responses.response: 5000002 bytes are more than 65536; the call still waits
+        1000 | result call-1 {"time":"noon"}
+        "#,
+    );
+}
+
+#[test]
 fn an_interruption_cancels_the_calls_of_its_turn() {
     let mut stage = Stage::new(with_tool(ToolBehavior::Blocking), Script { call: Some("clock"), ..Script::default() });
     stage.take(said("What time is it?")).pass(1_000).take(said("Never mind.")).pass(400).take(result("call-1")).expect(
@@ -288,8 +304,10 @@ fn the_server_runs_its_own_functions() {
     let mut stage = Stage::new(server, Script { call: Some("clock"), ..Script::default() });
     let value = "{\"now\": 7}".to_owned();
     stage.take(said("What time is it?")).pass(1_000).take(result("call-1")).take(Input::HalfClose);
-    stage.take(Input::ToolDone { id: "call-1".into(), value: value.clone() });
-    stage.take(Input::ToolDone { id: "call-1".into(), value });
+    let page = || Source { uri: "https://a.example".into(), title: "A".into() };
+    let grounding = || Grounding { queries: vec!["now".into()], sources: vec![page(), page()] };
+    stage.take(Input::ToolDone { id: "call-1".into(), value: value.clone(), grounding: grounding() });
+    stage.take(Input::ToolDone { id: "call-1".into(), value, grounding: grounding() });
     stage.event(Event::Text { turn: TurnId(1), delta: " Seven.".into() });
     stage.event(Event::Done { turn: TurnId(1), reason: FinishReason::Stop, usage: Usage::default() }).expect(
         r#"
@@ -301,6 +319,7 @@ fn the_server_runs_its_own_functions() {
         1000 > warning InvalidArgument tool_response.function_responses.id: no call has the id "call-1"
         1000 | result call-1 {"now": 7}
         1000 > text " Seven."
+        1000 > grounding now https://a.example
         1000 > generation_complete
         1000 > turn_complete Finished(Stop) 0 tokens, at - - 50 - -
         1000 | close

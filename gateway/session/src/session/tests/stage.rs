@@ -362,6 +362,10 @@ fn tell(event: &ServerEvent) -> String {
         ServerEvent::ToolCall(calls) => format!("tool_call {}", calls[0].id),
         ServerEvent::ToolCallCancellation(ids) => format!("tool_call_cancellation {}", ids.join(" ")),
         ServerEvent::WaitingForTools => "waiting_for_tools".into(),
+        ServerEvent::Grounding(grounding) => {
+            let sources: Vec<&str> = grounding.sources.iter().map(|source| source.uri.as_str()).collect();
+            format!("grounding {} {}", grounding.queries.join(" "), sources.join(" "))
+        }
         ServerEvent::GenerationComplete => "generation_complete".into(),
         ServerEvent::WaitingForInput => "waiting_for_input".into(),
         ServerEvent::Interrupted => "interrupted".into(),
