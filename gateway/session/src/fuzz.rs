@@ -6,8 +6,8 @@ use causerie_model_api::*;
 use causerie_units::{MediaTime, SampleRate};
 
 use crate::{
-    Detection, Input, Output, Problem, ProblemCode, ServerEvent, Session, Settings, Setup, Snapshot, Timing,
-    ToolResponse, TurnEnd,
+    Detection, Grounding, Input, Output, Problem, ProblemCode, ServerEvent, Session, Settings, Setup, Snapshot, Source,
+    Timing, ToolResponse, TurnEnd,
 };
 
 /// Most inputs of one run.
@@ -99,6 +99,9 @@ struct Run {
     setup: Setup,
     /// What the conversation can be resumed from now.
     moment: Option<Snapshot>,
+    /// Calls that the server runs.
+    running: Vec<String>,
+    served: u32,
 }
 
 impl Run {
@@ -120,6 +123,7 @@ impl Run {
             thinking: Thinking { budget: None, include_thoughts: true },
             tools: vec![tool("block", ToolBehavior::Blocking), tool("free", ToolBehavior::NonBlocking)],
             resumption: kind & 64 == 0,
+            server_tools: vec![tool("serve", ToolBehavior::Blocking)],
             ..Setup::default()
         };
         let mut run = Self {
@@ -139,6 +143,8 @@ impl Run {
             asked: InputSamples(0),
             setup,
             moment: None,
+            running: Vec::new(),
+            served: 0,
         };
         run.drain();
         run
@@ -182,9 +188,22 @@ impl Run {
                 self.take(Input::Engine(Event::Done { turn, reason, usage: Usage::default() }));
             }
             22 => {
-                let name = if more & 1 == 0 { "block" } else { "free" };
-                let call = ToolCall { id: (more % 9).to_string(), name: name.into(), arguments: "{}".into() };
+                let name = ["block", "free", "serve"][usize::from(more) % 3];
+                // An engine calls nothing twice under one id, which for the server's own the client cannot see.
+                self.served += 1;
+                let id = if name == "serve" { format!("serve-{}", self.served) } else { (more % 9).to_string() };
+                let call = ToolCall { id, name: name.into(), arguments: "{}".into() };
                 self.take(Input::Engine(Event::ToolCall { turn, call }));
+            }
+            // The server answers what it runs, and now and then what it does not.
+            23 if more & 128 != 0 => {
+                let id = if more & 8 == 0 { self.running.first().cloned() } else { None };
+                let id = id.unwrap_or_else(|| (more % 9).to_string());
+                let value = if more & 4 == 0 { "{}".into() } else { "x".repeat(usize::from(more) * 512) };
+                let source = Source { uri: "https://a.example".into(), title: String::new() };
+                let grounding = Grounding { queries: vec![text()], sources: vec![source; usize::from(more & 3)] };
+                self.running.retain(|other| *other != id);
+                self.take(Input::ToolDone { id, value, grounding });
             }
             23 => self.take(Input::ToolResponse(vec![ToolResponse {
                 id: (more % 9).to_string(),
@@ -362,7 +381,22 @@ impl Run {
                     self.moment = None;
                 }
             }
-            Output::Client(_) | Output::RunTool(_) | Output::StopTool(_) => {}
+            Output::RunTool(call) => {
+                assert_eq!(call.name, "serve", "run what is the client's");
+                assert!(!self.committed.is_empty(), "run for no turn");
+                self.running.push(call.id);
+            }
+            Output::StopTool(id) => {
+                assert!(self.running.contains(&id), "stopped what does not run");
+                self.running.retain(|other| *other != id);
+            }
+            Output::Client(ServerEvent::ToolCall(calls)) => {
+                assert!(calls.iter().all(|call| call.name != "serve"), "the client is asked to run the server's");
+            }
+            Output::Client(ServerEvent::Grounding(grounding)) => {
+                assert!(grounding.sources.len() <= 1, "a source told twice");
+            }
+            Output::Client(_) => {}
             Output::Close(_) => self.closed = true,
             Output::Wait(_) => {}
         }
