@@ -203,3 +203,50 @@ async fn bytes_that_are_no_message_are_refused() {
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     is_still_served(&channel).await;
 }
+
+fn functions(count: usize) -> v1::Setup {
+    let declaration = |n| v1::FunctionDeclaration { name: format!("function_{n}"), ..Default::default() };
+    let tools = vec![v1::Tool { function_declarations: (0..count).map(declaration).collect(), ..Default::default() }];
+    v1::Setup { tools, ..setup(Modality::Text) }
+}
+
+#[tokio::test]
+async fn results_that_nobody_can_use_are_told_and_the_call_still_waits() {
+    let server = start(&config()).await;
+    let channel = connect(server.grpc_addr).await;
+    let status = refusal(&channel, first(functions(129))).await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("129 functions are more than 128"), "{status}");
+    // A hundred are not too many.
+    let (mut call, _) = Call::begin(&channel, functions(100)).await;
+    call.say("call function_99").await;
+    let asked = call.function_call().await;
+    let answer = |id: &str, text: String| {
+        let value = prost_types::Value { kind: Some(prost_types::value::Kind::StringValue(text)) };
+        let response = Some(prost_types::Struct { fields: [("output".to_owned(), value)].into() });
+        let response = v1::FunctionResponse { id: id.into(), name: asked.name.clone(), response, ..Default::default() };
+        ToServer::ToolResponse(v1::ToolResponse { function_responses: vec![response] })
+    };
+    call.send(answer("of-another", "noon".into())).await;
+    call.send(answer(&asked.id, "x".repeat(1 << 20))).await;
+    call.send(answer(&asked.id, "noon".into())).await;
+    call.send(answer(&asked.id, "midnight".into())).await;
+    let mut turn = call.turn().await;
+    call.say("and now").await;
+    let after = call.turn().await;
+    assert_eq!(turn.text, r#"You said: function_99 gave {"output":"noon"}"#);
+    assert_eq!(after.text, "You said: and now");
+    turn.warnings.extend(after.warnings);
+    let codes: Vec<&str> = turn.warnings.iter().map(|warning| warning.code.as_str()).collect();
+    assert_eq!(codes, ["INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"], "{:?}", turn.warnings);
+    assert!(
+        turn.warnings.iter().all(|w| w.field.starts_with("tool_response.function_responses")),
+        "{:?}",
+        turn.warnings
+    );
+    // A result that is larger than any message may be ends its own stream.
+    call.send(answer(&asked.id, "x".repeat(5_000_000))).await;
+    let status = call.end().await.0.expect_err("it ends");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    is_still_served(&channel).await;
+}

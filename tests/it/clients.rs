@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use causerie_gateway::config::Config;
 use causerie_tests::python;
-use causerie_tests::service::{PATIENCE, config, start, utterance};
+use causerie_tests::service::{PATIENCE, config, mcp_program, start, utterance};
 use serde_json::{Value, json};
 
 /// The interpreter that a variable names. `make test` sets them all; elsewhere a test says what it misses, and passes.
@@ -52,7 +52,10 @@ fn open_speakers() -> Config {
 
 #[tokio::test]
 async fn googles_sdk_is_answered_unmodified() {
-    let server = start(&open_speakers()).await;
+    let mut config = open_speakers();
+    config.tools.mcp = vec![mcp_program()];
+    config.tools.google_search = Some("search".into());
+    let server = start(&config).await;
     let Some(seen) = ask_aloud("google_genai.py", server.http_addr).await else { return };
     for version in ["v1", "v1beta", "v1alpha", "vertex"] {
         let text = &seen[version]["text"];
@@ -75,8 +78,11 @@ async fn googles_sdk_is_answered_unmodified() {
     let marks = interruption["first"]["marks"].as_array().expect("marks");
     assert!(marks.contains(&json!("interrupted")) && !marks.contains(&json!("generation_complete")), "{seen}");
     assert_eq!(interruption["second"]["said"].as_str().map(str::trim), Some("You said: loud for 800 ms"), "{seen}");
-    assert_eq!(seen["function"]["calls"][0][1], "clock", "{seen}");
-    assert!(seen["function"]["text"].as_str().is_some_and(|text| text.contains("noon")), "{seen}");
+    let function = &seen["function"]["first"];
+    assert_eq!(function["calls"][0][1], "double", "{seen}");
+    assert_eq!(function["text"], r#"You said: double gave {"output":2}"#, "{seen}");
+    let sources = &seen["function"]["second"]["sources"];
+    assert_eq!(*sources, json!(["https://rivers.example/danube", "https://rivers.example/rhine"]), "{seen}");
     assert_eq!(seen["refusal"][0], 1008, "{seen}");
     assert!(seen["refusal"][1].as_str().is_some_and(|words| words.contains("default, scripted")), "{seen}");
 }

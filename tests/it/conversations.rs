@@ -8,7 +8,9 @@ use causerie_gateway::tools::Toolbox;
 use causerie_model_api::{Modality, OUTPUT_RATE};
 use causerie_proto::v1::{self, client_message::MessageType as ToServer};
 use causerie_tests::scripted::WORD_SAMPLES;
-use causerie_tests::service::{Call, OUR_PATH, config, connect, first, get, setup, start, typed, utterance};
+use causerie_tests::service::{
+    Call, MCP_SERVER, OUR_PATH, config, connect, first, get, mcp_program, setup, start, typed, utterance,
+};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tonic::Code;
 
@@ -188,8 +190,6 @@ async fn the_server_runs_its_own_functions() {
     assert!(turn.calls.is_empty() && turn.warnings.is_empty(), "{turn:?}");
 }
 
-const MCP_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/it/mcp_server.py");
-
 /// A variable that is set in every test; its value is as good a token as any.
 const TOKEN_ENV: &str = "CARGO_MANIFEST_DIR";
 
@@ -203,10 +203,6 @@ async fn mcp_over_http(port: u16) -> (tokio::process::Child, u16) {
     BufReader::new(program.stdout.take().expect("piped")).read_line(&mut line).await.expect("it says its port");
     let port = line.trim().parse().expect("a port");
     (program, port)
-}
-
-fn mcp_program() -> McpConfig {
-    McpConfig { command: "python3".into(), args: vec![MCP_SERVER.into()], ..McpConfig::default() }
 }
 
 /// Asks for functions of the server one after the other, and looks for words in the answers.

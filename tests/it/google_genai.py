@@ -34,7 +34,8 @@ def vertex():
 
 async def turn(session, seen=None):
     seen = seen or {}
-    seen = {"text": "", "heard": "", "said": "", "audio_bytes": 0, "marks": [], "calls": [], "tokens": None, **seen}
+    seen = {**{key: "" for key in ("text", "heard", "said")}, "audio_bytes": 0, "tokens": None, **seen}
+    seen = {**{key: [] for key in ("marks", "calls", "sources")}, **seen}
     async for message in session.receive():
         if message.voice_activity:
             seen["marks"].append(message.voice_activity.voice_activity_type.value)
@@ -46,6 +47,8 @@ async def turn(session, seen=None):
         content = message.server_content
         if not content:
             continue
+        if content.grounding_metadata:
+            seen["sources"] += [chunk.web.uri for chunk in content.grounding_metadata.grounding_chunks]
         for part in (content.model_turn and content.model_turn.parts) or []:
             seen["text"] += part.text or ""
             seen["audio_bytes"] += len(part.inline_data.data) if part.inline_data else 0
@@ -103,16 +106,27 @@ async def interruption(client):
         return {"first": seen, "second": await turn(session)}
 
 
+def double(n: int) -> dict:
+    """Doubles a number."""
+    return {"output": 2 * n}
+
+
 async def function_call(client):
-    tool = {"function_declarations": [{"name": "clock", "parameters": {"type": "OBJECT", "properties": {}}}]}
-    async with client.aio.live.connect(
-        model="default", config={"response_modalities": ["TEXT"], "tools": [tool]}
-    ) as session:
-        await session.send_client_content(turns=typed("call clock"), turn_complete=True)
+    config = {"response_modalities": ["TEXT"], "tools": [double, {"google_search": {}}]}
+    async with client.aio.live.connect(model="default", config=config) as session:
+        await session.send_client_content(turns=typed("call double"), turn_complete=True)
         seen = await turn(session)
-        answer = types.FunctionResponse(id=seen["calls"][0][0], name="clock", response={"output": "noon"})
-        await session.send_tool_response(function_responses=[answer])
-        return await turn(session, seen)
+        [[id, name, arguments]] = seen["calls"]
+        answer = types.FunctionResponse(id=id, name=name, response=double(**arguments))
+        # What comes twice, late or for nobody is dropped, and does not end the conversation.
+        stray = types.FunctionResponse(id="nobody's", name=name, response={})
+        await session.send_tool_response(function_responses=[stray, answer, answer])
+        return {"first": await turn(session, seen), "second": await searched(session)}
+
+
+async def searched(session):
+    await session.send_client_content(turns=typed("call search"), turn_complete=True)
+    return await turn(session)
 
 
 async def refusal(client):

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use causerie_gateway::config::{Config, TimingConfig};
+use causerie_gateway::config::{Config, McpConfig, TimingConfig};
 use causerie_gateway::engine_host::EngineFactory;
 use causerie_gateway::serve::{Running, Server};
 use causerie_model_api::{INPUT_RATE, Modality};
@@ -35,6 +35,14 @@ pub fn config() -> Config {
         timing: TimingConfig { lead: Some(2_000), ..TimingConfig::default() },
         ..Config::default()
     }
+}
+
+/// An MCP server of the tests; its functions are told in its first line.
+pub const MCP_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/it/mcp_server.py");
+
+/// [`MCP_SERVER`], started beside the server and spoken with over its standard streams.
+pub fn mcp_program() -> McpConfig {
+    McpConfig { command: "python3".into(), args: vec![MCP_SERVER.into()], ..McpConfig::default() }
 }
 
 /// Makes scripted engines.

@@ -154,8 +154,12 @@ fn engine() -> Cascade<Toy> {
 }
 
 fn engine_with(behavior: ToolBehavior) -> Cascade<Toy> {
+    engine_with_schema(behavior, r#"{"type": "object", "properties": {}}"#)
+}
+
+fn engine_with_schema(behavior: ToolBehavior, parameters: &str) -> Cascade<Toy> {
     let mut e = Cascade::new(Toy::default(), LIMITS);
-    let (name, parameters) = ("f".to_owned(), r#"{"type": "object", "properties": {}}"#.to_owned());
+    let (name, parameters) = ("f".to_owned(), parameters.to_owned());
     let tools = vec![ToolDeclaration { name, description: String::new(), parameters, behavior }];
     let config = Box::new(SessionConfig { tools, ..SessionConfig::default() });
     e.submit(Request::Open { session: S, config, history: Vec::new() }).unwrap();
@@ -202,6 +206,19 @@ fn a_turn_waits_for_its_call_and_goes_on_with_the_result() {
     assert_eq!(covered, Some(text.len()));
     let spoken: usize = events.iter().map(|e| if let Event::Audio { pcm, .. } = e { pcm.len() } else { 0 }).sum();
     assert!(spoken > 0 && spoken <= text.len() * 12_000);
+}
+
+#[test]
+fn a_call_that_violates_its_schema_is_told_to_the_model_alone() {
+    let schema = r#"{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}"#;
+    let mut e = engine_with_schema(ToolBehavior::Blocking, schema);
+    audio(&mut e, 0, 0.5, 16_000);
+    e.submit(start(1, 0, 16_000)).unwrap();
+    let events = settle(&mut e);
+    let Some(Event::Done { reason: FinishReason::Stop, .. }) = events.last() else { panic!("{events:?}") };
+    assert!(!events.iter().any(|event| matches!(event, Event::ToolCall { .. })), "{events:?}");
+    assert!(!said(&events, 1).contains(['{', '}']), "{events:?}");
+    assert!(history_of(&e).contains("[Call:f {}][Result:f {\"error\": \"no function has"), "{}", history_of(&e));
 }
 
 #[test]
