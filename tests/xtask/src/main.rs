@@ -1,4 +1,5 @@
-//! Chores of the project: `cargo xtask bench`, `networks`, `turns`, `thinking`, `addressed`, `kernels` and `parity`.
+//! Chores of the project: `cargo xtask bench`, `networks`, `turns`, `thinking`, `addressed`, `tools`, `kernels` and
+//! `parity`.
 //!
 //! - [`latency`]: how soon a running server answers spoken questions, one caller and several at once.
 //! - [`networks`]: the networks by themselves, beside their peers.
@@ -8,6 +9,7 @@
 //! - [`machine`]: what it was measured on.
 //! - [`thinking`]: what thinking gains and costs.
 //! - [`addressed`]: telling speech that is meant for the model.
+//! - [`tools`]: whether functions are called when they are needed, and only then.
 //! - [`table`]: samples as one line of a table.
 #![forbid(unsafe_code)]
 
@@ -19,6 +21,7 @@ mod networks;
 mod parity;
 mod table;
 mod thinking;
+mod tools;
 mod turns;
 
 use clap::{Parser, Subcommand};
@@ -44,6 +47,8 @@ enum Chore {
     Thinking(thinking::ThinkingArgs),
     /// Measure how well speech that is meant for the model is told from other.
     Addressed(addressed::AddressedArgs),
+    /// Measure whether functions are called when they are needed.
+    Tools(tools::ToolsArgs),
     /// Compare the omni model with a reference implementation.
     Parity(parity::ParityArgs),
 }
@@ -56,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Kernels(args) => kernels::kernels(&args),
         Chore::Thinking(args) => thinking::thinking(&args),
         Chore::Addressed(args) => addressed::addressed(&args),
+        Chore::Tools(args) => tools::tools(&args),
         Chore::Parity(args) => parity::parity(&args),
     }
 }
