@@ -2,12 +2,16 @@
 
 const PATH = "ws/causerie.live.v1.Live/Converse";
 
+/** Close codes after which the same may work a moment later: gone, broken, failed, restarted, full. */
+const PASSING = [1001, 1005, 1006, 1011, 1012, 1013, 1014];
+
 export class Live extends EventTarget {
   /**
    * Opens a conversation. Resolves when the server has accepted the setup.
    *
    * Afterwards every message of the server is an event of type "message" whose `detail` is the message, and the end is
-   * an event of type "close" whose `detail` is `{ wanted, reason }`.
+   * an event of type "close" whose `detail` is `{ wanted, reason, passing }`; what is `passing` may be tried again, as
+   * may be what it rejects with an error that is `passing`. `handle` is what the conversation can be resumed by.
    */
   static open(setup, key) {
     return new Promise((resolve, reject) => {
@@ -22,7 +26,9 @@ export class Live extends EventTarget {
         resolve({ live, accepted });
       });
       live.addEventListener("close", async ({ detail }) => {
-        if (!accepted) reject(new Error(detail.reason || (await refusal(key))));
+        if (accepted) return;
+        const error = new Error(detail.reason || (await refusal(key)));
+        reject(Object.assign(error, { passing: detail.passing }));
       });
       live.socket.addEventListener("open", () => live.send({ setup }));
     });
@@ -32,15 +38,18 @@ export class Live extends EventTarget {
     super();
     this.socket = socket;
     this.wanted = false;
-    this.error = "";
+    this.error = null;
+    this.handle = "";
     socket.binaryType = "arraybuffer";
     socket.addEventListener("message", ({ data }) => {
       const message = JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data));
-      if (message.error) this.error = message.error.message;
+      if (message.error) this.error = message.error;
+      this.handle = message.sessionResumptionUpdate?.newHandle || this.handle;
       this.dispatchEvent(new CustomEvent("message", { detail: message }));
     });
-    socket.addEventListener("close", ({ reason }) => {
-      const detail = { wanted: this.wanted, reason: this.error || reason };
+    socket.addEventListener("close", ({ code, reason }) => {
+      const passing = this.error ? this.error.retryable === true : PASSING.includes(code);
+      const detail = { wanted: this.wanted, reason: this.error?.message || reason, passing };
       this.dispatchEvent(new CustomEvent("close", { detail }));
     });
   }

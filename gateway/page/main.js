@@ -10,12 +10,16 @@ const $ = (id) => document.getElementById(id);
 
 /** What was said while the connection was being made: 5 s. */
 const MOST_WAITING = 250;
+/** Pauses between the attempts to connect again, the last of them over and over, and for how long. */
+const RETRY_MS = [0, 500, 1000, 2000, 4000];
+const RETRY_FOR_MS = 120_000;
 /** How often the server is told what was played. */
 const PROGRESS_MS = 200;
 
 const STATES = {
   ended: "Ready",
   connecting: "Connecting …",
+  reconnecting: "Reconnecting …",
   listening: "Listening",
   hearing: "Hearing you",
   waiting: "Waiting for the rest of the sentence",
@@ -56,23 +60,61 @@ async function start(withMicrophone) {
   try {
     speaker = await Speaker.open(onProgress, () => {});
     if (withMicrophone) microphone = await Microphone.open(onPiece);
-    const { live: opened, accepted } = await Live.open(settings.setup(transcript.history()), settings.key);
-    live = opened;
-    live.addEventListener("message", ({ detail }) => onMessage(detail));
-    live.addEventListener("close", ({ detail }) => {
-      end();
-      if (!detail.wanted) notify(`The conversation ended${detail.reason ? `: ${detail.reason}` : "."}`);
-    });
-    settings.offer(accepted.capabilities?.voices);
-    $("engine").textContent = [accepted.model, accepted.voice].filter(Boolean).join(" · ");
-    $("camera").hidden = !accepted.capabilities?.videoIn;
-    for (const piece of waiting) live.audio(piece.samples, piece.rate);
-    waiting = [];
-    show("listening");
+    await connect("");
   } catch (error) {
     end();
     notify(reason(error));
   }
+}
+
+/** Begins a conversation with what was said before, or goes on with the one that has this handle. */
+async function connect(handle) {
+  const { live: opened, accepted } = await Live.open(settings.setup(transcript.history(), handle), settings.key);
+  if (state !== "connecting" && state !== "reconnecting") {
+    opened.close();
+    return;
+  }
+  live = opened;
+  live.addEventListener("message", ({ detail }) => onMessage(detail));
+  live.addEventListener("close", ({ detail }) => {
+    if (live === opened) lost(detail);
+  });
+  settings.offer(accepted.capabilities?.voices);
+  $("engine").textContent = [accepted.model, accepted.voice].filter(Boolean).join(" · ");
+  $("camera").hidden = !accepted.capabilities?.videoIn;
+  for (const piece of waiting) live.audio(piece.samples, piece.rate);
+  waiting = [];
+  notify("");
+  show("listening");
+}
+
+/** The connection broke: the conversation goes on in another, if that can be had within a while. */
+async function lost({ reason: why, passing }) {
+  let { handle } = live;
+  live = null;
+  speaker.drop();
+  transcript.over();
+  waiting = [];
+  captured = { seconds: 0, at: 0 };
+  let problem = why;
+  const until = performance.now() + RETRY_FOR_MS;
+  if (passing) show("reconnecting");
+  for (let attempt = 0; passing && performance.now() < until; attempt++) {
+    await new Promise((done) => setTimeout(done, RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)]));
+    if (state !== "reconnecting") return;
+    try {
+      await connect(handle);
+      return;
+    } catch (error) {
+      problem = error.message;
+      // A server that does not know the conversation any more is told what was said in it.
+      if (!error.passing && !handle) break;
+      if (!error.passing) handle = "";
+    }
+  }
+  if (state === "ended") return;
+  end();
+  notify(`The conversation ended${problem ? `: ${problem}` : "."}`);
 }
 
 function reason(error) {
@@ -104,14 +146,18 @@ async function restart() {
 }
 
 function onPiece(piece) {
-  captured = { seconds: captured.seconds + piece.samples.byteLength / 2 / piece.rate, at: performance.now() };
+  captured = { seconds: captured.seconds + lasts(piece), at: performance.now() };
   if (state !== "speaking") level(piece.level * 4);
   if (live) {
     live.audio(piece.samples, piece.rate);
   } else {
     waiting.push(piece);
-    if (waiting.length > MOST_WAITING) waiting.shift();
+    if (waiting.length > MOST_WAITING) captured.seconds -= lasts(waiting.shift());
   }
+}
+
+function lasts({ samples, rate }) {
+  return samples.byteLength / 2 / rate;
 }
 
 function onMessage(message) {
@@ -229,7 +275,11 @@ async function look() {
 async function type(words) {
   if (!words) return;
   if (state === "ended") await start(false);
-  if (!live) return;
+  if (!live) {
+    // To be sent when there is somebody to read it.
+    $("words").value = words;
+    return;
+  }
   speaker.drop();
   transcript.typed(words);
   silentSince = performance.now();

@@ -58,7 +58,8 @@ export class Settings {
     select.value = this.chosen.voice;
   }
 
-  setup(history) {
+  /** The setup of a conversation that begins with what was said, or goes on by its handle. */
+  setup(history, handle) {
     const { voice, rate, modality, instruction, start, end, handling, thinking } = this.chosen;
     const generationConfig = { responseModalities: [modality] };
     if (voice) generationConfig.speechConfig = { voiceConfig: { prebuiltVoiceConfig: { voiceName: voice } } };
@@ -75,13 +76,14 @@ export class Settings {
       interimTranscripts: true,
       outputAudioFormat: "audio/pcm;rate=24000",
       speakingRate: Number(rate),
+      sessionResumption: handle ? { handle } : {},
     };
     if (modality === "TEXT") {
       delete setup.outputAudioFormat;
       delete setup.outputAudioTranscription;
     }
     if (instruction.trim()) setup.systemInstruction = { parts: [{ text: instruction }] };
-    if (history.length > 0) setup.history = history;
+    if (!handle && history.length > 0) setup.history = history;
     return setup;
   }
 }

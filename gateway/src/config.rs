@@ -14,6 +14,7 @@
 //! aliases = []                 # further names under which clients may ask for the model
 //! drain_seconds = 10
 //! setup_timeout_seconds = 30
+//! # idle_timeout_seconds = 600 # close conversations in which nothing happens; without, never
 //! smart_turn = true            # wait longer after a sentence that does not sound finished
 //! echo_gate = true             # what the microphone hears of the agent's own voice is not speech
 //!
@@ -148,6 +149,8 @@ pub struct Config {
     pub drain_seconds: u32,
     /// How long a client may take to send its setup.
     pub setup_timeout_seconds: u32,
+    /// After how much silence a conversation is closed; `None` for never. Its client may ask for less.
+    pub idle_timeout_seconds: Option<u32>,
     /// Whether pauses are judged by their sound. A server without waits for [`Timing::hangover`] alone.
     pub smart_turn: bool,
     /// Whether the agent's own voice in the input is told from its user's. To be turned off where every client has an
@@ -183,6 +186,7 @@ impl Default for Config {
             log_content: false,
             drain_seconds: 10,
             setup_timeout_seconds: 30,
+            idle_timeout_seconds: None,
             smart_turn: true,
             echo_gate: true,
             timing: TimingConfig::default(),
@@ -442,6 +446,7 @@ impl Config {
             ("max_lag_ms", Some(self.max_lag_ms.into()), 10, 60_000),
             ("drain_seconds", Some(self.drain_seconds.into()), 0, 600),
             ("setup_timeout_seconds", Some(self.setup_timeout_seconds.into()), 1, 600),
+            ("idle_timeout_seconds", self.idle_timeout_seconds.map(u64::from), 1, 86_400),
             ("timing.start_confirm", timing.start_confirm.map(u64::from), 0, 2_000),
             ("timing.preroll", timing.preroll.map(u64::from), 0, 1_000),
             ("timing.hangover", timing.hangover.map(u64::from), 50, 10_000),
@@ -500,6 +505,7 @@ impl Config {
             piece: ms(wanted.piece, default.piece),
             lead: ms(wanted.lead, default.lead),
             tool_timeout: Duration::from_secs(self.tools.timeout_seconds.into()),
+            idle_timeout: self.idle_timeout_seconds.map(|seconds| Duration::from_secs(seconds.into())),
             ..default
         }
     }

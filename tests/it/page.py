@@ -2,6 +2,7 @@
 
 page.py spoken HTTP_ADDR QUESTION.wav OUT   a question comes in by the microphone; pictures of the page go to OUT
 page.py typed HTTP_ADDR QUESTION.wav OUT    typing, keys, settings, a narrow window, no microphone
+page.py dropped HTTP_ADDR QUESTION.wav OUT  the connection breaks, and breaks again when the server has forgotten
 page.py measured HTTP_ADDR QUESTION.wav OUT the question five times over; prints what the page weighs, and its delays
 
 Prints one JSON object of what was seen, but for the last. The browser is `chromium`, or what CAUSERIE_CHROMIUM names.
@@ -39,12 +40,22 @@ AudioNode.prototype.connect = function (to, ...rest) {
 };
 """
 
+# Connections are remembered, to be broken, and handles are spoilt when they are to be forgotten.
+BREAK = """
+window.sockets = [];
+const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (data) {
+  if (!window.sockets.includes(this)) window.sockets.push(this);
+  send.call(this, window.forget ? data.replace(/"handle":"[^"]*"/, '"handle":"bm9uc2Vuc2U"') : data);
+};
+"""
+
 # The first silences Chromium's own requests to hosts that cannot be reached.
 FLAGS = [
     "--disable-background-networking",
     "--use-fake-device-for-media-stream",
     f"--use-file-for-fake-audio-capture={QUESTION}%noloop",
-    *(["--use-fake-ui-for-media-stream"] if WHAT != "typed" else []),
+    *(["--use-fake-ui-for-media-stream"] if WHAT in ("spoken", "measured") else []),
 ]
 
 
@@ -113,26 +124,61 @@ def narrow(page, seen):
     page.screenshot(path=f"{OUT}/phone.png")
 
 
-def typed(page):
-    def type_in(text):
-        page.get_by_label("Type instead of speaking").fill(text)
-        page.keyboard.press("Enter")
+def type_in(page, text):
+    page.get_by_label("Type instead of speaking").fill(text)
+    page.keyboard.press("Enter")
 
-    def turns(count):
-        page.locator("#transcript li[data-role=model]").nth(count - 1).wait_for()
+
+def turns(page, count):
+    page.locator("#transcript li[data-role=model]").nth(count - 1).wait_for()
+    until(page, "listening")
+
+
+def dropped(page):
+    def broken(connections):
+        page.evaluate("window.sockets.at(-1).close()")
+        while page.evaluate("window.sockets.length") < connections:
+            page.wait_for_timeout(20)
         until(page, "listening")
 
+    # How often the model has said what it remembers. What was cut off before anybody heard of it is said again.
+    def recalled(times):
+        type_in(page, "recall")
+        page.locator("#transcript li[data-role=model]", has_text="hello say 100 words").nth(times - 1).wait_for()
+        until(page, "listening")
+
+    seen = {}
+    type_in(page, "hello")
+    turns(page, 1)
+    type_in(page, "say 100 words")
+    until(page, "speaking")
+    broken(2)
+    recalled(1)
+    # The handle counts for nothing: what the page has of the conversation is where another begins.
+    page.evaluate("window.forget = true")
+    broken(4)
+    recalled(2)
+    seen["model"] = words(page, "model")
+    seen["notice"] = page.locator("#notice").is_visible()
+    narrow(page, seen)
+    page.get_by_role("button", name="End").click()
+    until(page, "ended")
+    seen["connections"] = page.evaluate("window.sockets.length")
+    return seen
+
+
+def typed(page):
     seen = {}
     # No permission for the microphone: the page says so, and typing works.
     page.locator("body").press("Space")
     page.wait_for_selector("#notice:not([hidden])")
     seen["refused"] = page.locator("#notice").text_content()
-    type_in("<b>not bold</b>")
-    turns(1)
+    type_in(page, "<b>not bold</b>")
+    turns(page, 1)
     seen["user"], seen["model"] = words(page, "user"), words(page, "model")
     seen["markup"] = page.locator("#transcript b").count()
     # Hushed in the middle of an answer.
-    type_in("say 100 words")
+    type_in(page, "say 100 words")
     until(page, "speaking")
     page.locator("#transcript").press("Escape")
     page.wait_for_selector(".note")
@@ -144,8 +190,8 @@ def typed(page):
     page.get_by_label("Answers").select_option("Written")
     page.get_by_role("button", name="Apply").click()
     until(page, "listening")
-    type_in("written")
-    turns(3)
+    type_in(page, "written")
+    turns(page, 3)
     seen["written"] = words(page, "model")[-1]
     page.reload()
     page.get_by_role("button", name="Settings").click()
@@ -164,11 +210,11 @@ with sync_playwright() as playwright:
     complaints = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
-    page.add_init_script(LISTEN)
+    page.add_init_script(LISTEN + BREAK)
     pathlib.Path(OUT).mkdir(parents=True, exist_ok=True)
     page.goto(f"http://{SERVER}/")
     try:
-        seen = {"spoken": spoken, "typed": typed, "measured": measured}[WHAT](page)
+        seen = {"spoken": spoken, "typed": typed, "dropped": dropped, "measured": measured}[WHAT](page)
     except Exception:
         page.screenshot(path=f"{OUT}/failed.png")
         print(complaints, page.locator("body").inner_text(), file=sys.stderr)

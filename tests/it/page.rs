@@ -70,3 +70,14 @@ async fn the_page_can_be_used_by_keyboard_and_without_a_microphone() {
     assert_eq!(seen["written"], "You said: written");
     assert_eq!(seen["kept"], "TEXT");
 }
+
+#[tokio::test]
+async fn a_conversation_outlives_its_connection() {
+    let server = start(&config()).await;
+    let recording = tone(INPUT_RATE, 0, INPUT_RATE as usize);
+    let Some(seen) = browse("dropped", server.http_addr, &recording).await else { return };
+    let recalled = texts(&seen["model"]).into_iter().filter(|said| *said == "hello say 100 words").count();
+    assert_eq!(recalled, 2, "by its handle, and by what the page has on it: {seen}");
+    assert_eq!(seen["notice"], false, "nothing is left to complain of");
+    assert_eq!(seen["connections"], 4, "whoever ends the conversation is not connected again");
+}

@@ -1,9 +1,14 @@
 //! Conversations that go on in another stream, and after another server has taken over.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use causerie_gateway::access::keys::{self, Key, digest};
 use causerie_gateway::config::{Config, ResumptionConfig};
 use causerie_model_api::Modality;
 use causerie_proto::v1::{self, client_message::MessageType as ToServer, server_message::MessageType as FromServer};
 use causerie_tests::service::{Call, OUR_PATH, config, connect, first, resumable, setup, start};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -11,9 +16,20 @@ fn anew(handle: &str) -> v1::Setup {
     resumable(v1::Setup::default(), Some(handle))
 }
 
+/// A client that sends again what came after the handle.
+fn exactly(handle: &str) -> v1::Setup {
+    let asked = v1::SessionResumptionConfig { handle: Some(handle.into()), transparent: Some(true) };
+    v1::Setup { session_resumption: Some(asked), ..v1::Setup::default() }
+}
+
 /// How a stream with this setup ends that is not answered.
 async fn refusal(channel: &Channel, setup: v1::Setup) -> Status {
-    let mut call = Call::open(channel, OUR_PATH, first(setup)).await.expect("there is a place");
+    refusal_of(channel, setup, None).await
+}
+
+async fn refusal_of(channel: &Channel, setup: v1::Setup, key: Option<&str>) -> Status {
+    let header = key.map(|key| ("x-goog-api-key", key));
+    let mut call = Call::open_as(channel, OUR_PATH, first(setup), header).await.expect("there is a place");
     call.next().await.expect_err("it is refused")
 }
 
@@ -84,12 +100,83 @@ async fn a_stream_that_is_still_open_gives_way() {
     let turn = old.turn().await;
     assert_eq!(turn.text, "You said: look gave {}");
 
-    let (mut new, _) = Call::begin(&channel, anew(&handle)).await;
+    let (mut new, _) = Call::begin(&channel, exactly(&handle)).await;
     let (end, rest) = old.end().await;
     assert_eq!(end.expect_err("it is elsewhere").code(), Code::Aborted);
     assert_eq!(rest.errors[0].code, "ABORTED");
     // The handle is of before the result, which is not lost: its turn is made again.
     assert_eq!(new.turn().await.text, "You said: look gave {}");
+}
+
+#[tokio::test]
+async fn a_handle_that_counts_for_nothing_is_refused_by_name() {
+    const ADA: &str = "causerie_ada";
+    const BOB: &str = "causerie_bob";
+    let folder = tempfile::tempdir().expect("a folder");
+    let (keys_file, secret_file) = (folder.path().join("keys.toml"), folder.path().join("handles.key"));
+    let key = |name: &str, key| Key { name: name.into(), sha256: digest(key), streams: 4, per_minute: 60 };
+    keys::write(&keys_file, vec![key("ada", ADA), key("bob", BOB)]).expect("the file can be written");
+    let secret = [b'k'; 32];
+    std::fs::write(&secret_file, secret).expect("the file can be written");
+    let resumption = ResumptionConfig { key_file: Some(secret_file), ..ResumptionConfig::default() };
+    let server = start(&Config { keys: Some(keys_file), resumption, ..config() }).await;
+    let channel = connect(server.grpc_addr).await;
+
+    let header = Some(("x-goog-api-key", ADA));
+    let asked = first(resumable(setup(Modality::Text), None));
+    let mut call = Call::open_as(&channel, OUR_PATH, asked, header).await.expect("a known key");
+    let handle = call.handle().await;
+
+    // Handles as this server signs them, of a conversation that it does not have.
+    let signed = |by: &[u8], expires: u64| {
+        let mut bytes = [[7; 16].as_slice(), &expires.to_be_bytes()].concat();
+        let mac = Hmac::<Sha256>::new_from_slice(by).expect("a key of any length will do").chain_update(&bytes);
+        bytes.extend_from_slice(&mac.finalize().into_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    };
+    let cases = [
+        ("no handle at all", "nonsense".to_owned(), Code::InvalidArgument, "has not given out"),
+        ("forged", signed(b"another secret", u64::MAX), Code::InvalidArgument, "has not given out"),
+        ("expired", signed(&secret, 1_000), Code::FailedPrecondition, "expired"),
+        ("forgotten", signed(&secret, u64::MAX), Code::NotFound, "not kept any more"),
+        ("somebody else's", handle.clone(), Code::PermissionDenied, "another API key"),
+    ];
+    for (name, handle, code, words) in cases {
+        let status = refusal_of(&channel, anew(&handle), Some(BOB)).await;
+        assert_eq!(status.code(), code, "{name}: {status}");
+        let message = status.message();
+        assert!(message.starts_with("setup.session_resumption.handle") && message.contains(words), "{name}: {status}");
+    }
+    // Whoever it was given to is not disturbed by any of this.
+    call.say("hello").await;
+    assert_eq!(call.turn().await.text, "You said: hello");
+    let handle = call.handle().await;
+    let mut call = Call::open_as(&channel, OUR_PATH, first(anew(&handle)), header).await.expect("a known key");
+    call.next().await.expect("it is theirs");
+    let status = refusal_of(&channel, anew(&handle), Some(ADA)).await;
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    assert!(status.message().contains("already"), "{status}");
+}
+
+#[tokio::test]
+async fn a_reply_that_was_cut_off_is_part_of_the_conversation() {
+    let server = start(&config()).await;
+    let channel = connect(server.grpc_addr).await;
+    for (resume, recalled) in [(anew as fn(&str) -> v1::Setup, "hello say 90 words"), (exactly, "hello")] {
+        let (mut call, _) = Call::begin(&channel, resumable(setup(Modality::Text), None)).await;
+        call.say("hello").await;
+        call.turn().await;
+        let handle = call.handle().await;
+        call.say("say 90 words").await;
+        while !matches!(
+            call.next().await.expect("the reply").and_then(|message| message.message_type),
+            Some(FromServer::ServerContent(_))
+        ) {}
+        drop(call);
+        let (mut call, _) = Call::begin(&channel, resume(&handle)).await;
+        call.say("recall").await;
+        assert_eq!(call.turn().await.text, recalled);
+    }
 }
 
 #[tokio::test]

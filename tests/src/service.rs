@@ -354,7 +354,8 @@ pub fn setup(modality: Modality) -> v1::Setup {
 /// A setup that asks for handles, or resumes a conversation by one.
 pub fn resumable(setup: v1::Setup, handle: Option<&str>) -> v1::Setup {
     let handle = handle.map(str::to_owned);
-    v1::Setup { session_resumption: Some(v1::SessionResumptionConfig { handle }), ..setup }
+    let asked = v1::SessionResumptionConfig { handle, transparent: None };
+    v1::Setup { session_resumption: Some(asked), ..setup }
 }
 
 /// A typed turn.

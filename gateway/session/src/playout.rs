@@ -6,7 +6,7 @@
 //! than what was already sent.
 //!
 //! What was heard is what the client reports, carried on by the clock for a moment, or else what the clock says; never
-//! more than was sent.
+//! more than was sent. A client that has fallen silent about it is counted by the clock again.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,6 +18,9 @@ const RATE: SampleRate = SampleRate::HZ_24000;
 
 /// A report of the client is carried on by the clock for this long: reports come a few times a second.
 const REPORT_LIFE: Duration = Duration::from_millis(500);
+
+/// A client that reports nothing for this long has stopped reporting, not playing.
+const REPORT_SILENCE: Duration = Duration::from_secs(5);
 
 /// The lead while somebody may be beginning to speak: what was sent cannot be called back, and this much is enough for
 /// the moment in which it turns out.
@@ -38,13 +41,22 @@ pub(crate) struct Playout {
     sent: u64,
     granted: u64,
     anchor: Option<MediaTime>,
-    reported: Option<(u64, MediaTime)>,
+    reported: Option<Report>,
     held: bool,
     cautious: bool,
     ran_dry: u32,
     /// Which text the speech says, piece by piece of the engine. The oldest are dropped when they were heard.
     spans: VecDeque<Span>,
     text_heard: usize,
+}
+
+/// What the client said that its listener has heard.
+#[derive(Clone, Copy)]
+struct Report {
+    until: u64,
+    /// When it said so first, and when it said anything last.
+    at: MediaTime,
+    latest: MediaTime,
 }
 
 struct Span {
@@ -152,15 +164,19 @@ impl Playout {
     /// sent are cut.
     pub(crate) fn report(&mut self, until: u64, now: MediaTime) {
         let until = until.min(self.sent);
-        if self.reported.is_none_or(|(before, _)| until > before) {
-            self.reported = Some((until, now));
-        }
+        self.reported = Some(match self.reported {
+            Some(before) if until <= before.until => Report { latest: now, ..before },
+            _ => Report { until, at: now, latest: now },
+        });
     }
 
     /// What the listener has heard, in samples.
     pub(crate) fn heard(&self, now: MediaTime) -> u64 {
         let heard = match (self.reported, self.anchor) {
-            (Some((until, at)), _) => until + RATE.samples(now.since(at).min(REPORT_LIFE)),
+            (Some(Report { until, at, latest }), _) => {
+                let played = now.since(at).min(REPORT_LIFE) + now.since(latest).saturating_sub(REPORT_SILENCE);
+                until + RATE.samples(played)
+            }
             (None, Some(anchor)) => RATE.samples(now.since(anchor)),
             (None, None) => 0,
         };
@@ -174,6 +190,33 @@ impl Playout {
             self.granted = until;
             until
         })
+    }
+
+    /// When an engine that waits for it will have a new promise although nothing leaves; `None` if the listener has to
+    /// be heard of first.
+    pub(crate) fn grant_due(&self) -> Option<MediaTime> {
+        // A duration is rounded down.
+        const ROUNDING: Duration = Duration::from_millis(1);
+        let heard = (self.granted + RATE.samples(CREDIT_STEP)).saturating_sub(CREDIT_AHEAD.0);
+        if !self.waiting.is_empty() || !self.spent() || heard > self.sent {
+            return None;
+        }
+        let due = match self.reported {
+            None => self.anchor? + RATE.duration(heard),
+            Some(Report { until, at, latest }) => {
+                let missing = RATE.duration(heard.saturating_sub(until));
+                match missing.checked_sub(REPORT_LIFE) {
+                    None => at + missing,
+                    Some(more) => latest + REPORT_SILENCE + more,
+                }
+            }
+        };
+        Some(due + ROUNDING)
+    }
+
+    /// Whether the engine has said all that it may before the listener has heard more.
+    pub(crate) fn spent(&self) -> bool {
+        self.received >= self.granted
     }
 
     /// Bytes of the text said by the first `samples`, between the ends of the engine's pieces by proportion.
@@ -310,6 +353,41 @@ mod tests {
         assert_eq!(playout.heard(ms(320)), 1_480);
         playout.report(u64::MAX, ms(330));
         assert_eq!(playout.heard(ms(330)), sent);
+    }
+
+    #[test]
+    fn a_client_that_reports_no_more_is_counted_by_the_clock() {
+        let mut playout = playout();
+        playout.push(0, &[0.0; 24 * 9_000], 1).unwrap();
+        departures(&mut playout, 9_000);
+        playout.report(2_400, ms(1_000));
+        for later in [1_500, 2_000, 6_000] {
+            assert_eq!(playout.heard(ms(later)), 2_400 + 24 * 500, "at {later} ms");
+        }
+        assert_eq!(playout.heard(ms(7_000)), 2_400 + 24 * 1_500);
+        // A player that has been stopped says the same again and again.
+        playout.report(2_400, ms(7_000));
+        assert_eq!(playout.heard(ms(12_000)), 2_400 + 24 * 500);
+        assert_eq!(playout.heard(ms(999_000)), playout.sent());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_bursts_nothing() {
+        let mut playout = playout();
+        playout.push(0, &[0.0; 24 * 3_000], 1).unwrap();
+        departures(&mut playout, 100);
+        let before = playout.sent();
+        let hours = 3_600_000;
+        let mut pieces = 0;
+        while playout.pull(ms(hours)).is_some() {
+            pieces += 1;
+        }
+        assert!(playout.sent() - before <= 24 * 200 && pieces > 0, "{pieces} pieces at once");
+        assert_eq!(playout.ran_dry(), 1, "the listener has waited");
+        assert_eq!(playout.due(), Some(ms(hours + 40)));
+        // Back again: the session never hands on an earlier time, and nothing leaves if it did.
+        assert!(playout.pull(ms(50)).is_none());
+        assert!(playout.heard(ms(50)) <= playout.sent());
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct Timing {
     pub reply_timeout: Duration,
     /// A call that has not been answered for this long has failed, and its turn goes on without.
     pub tool_timeout: Duration,
+    /// A conversation in which nothing happens for this long is closed; `None` for never. A client may ask for less.
+    pub idle_timeout: Option<Duration>,
 }
 
 impl Default for Timing {
@@ -78,6 +80,7 @@ impl Default for Timing {
             lead: Duration::from_millis(200),
             reply_timeout: Duration::from_secs(60),
             tool_timeout: Duration::from_secs(60),
+            idle_timeout: None,
         }
     }
 }

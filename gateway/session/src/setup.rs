@@ -179,7 +179,7 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         trigger_tokens,
         target_tokens,
         resumption: setup.resumption,
-        idle_timeout: setup.idle_timeout,
+        idle_timeout: setup.idle_timeout.into_iter().chain(settings.timing.idle_timeout).min(),
     };
     let opened = Opened {
         session: settings.name.clone(),

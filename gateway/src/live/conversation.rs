@@ -407,12 +407,17 @@ impl Task {
     /// it resumes is as it was.
     fn open(&self, first: v1::Setup, redeemed: Option<&Redeemed>) -> Result<(v1::Setup, ReadSetup), Problem> {
         let capabilities = self.shared.engine.capabilities()?;
-        let parked = redeemed.map(|redeemed| Parked::read(&redeemed.body)).transpose()?;
+        let transparent = first.session_resumption.as_ref().is_some_and(|asked| asked.transparent == Some(true));
+        let moments = redeemed.map(|Redeemed { body, latest, .. }| match latest {
+            Some(latest) if !transparent => (latest, None),
+            latest => (body, latest.as_ref()),
+        });
+        let parked = moments.map(|(moment, _)| Parked::read(moment)).transpose()?;
+        let latest = moments.and_then(|(_, latest)| latest).map(|latest| Parked::read(latest)).transpose()?;
         let wire = parked.as_ref().map_or_else(|| first.clone(), |parked| parked.setup(&first));
         let mut read = setup::read(&wire, &self.shared.catalog, &capabilities)?;
         if let Some(parked) = parked {
-            let latest = redeemed.and_then(|redeemed| redeemed.latest.as_deref());
-            parked.restore(latest.map(Parked::read).transpose()?, &mut read.setup);
+            parked.restore(latest, &mut read.setup);
         }
         Ok((wire, read))
     }

@@ -297,7 +297,7 @@ impl Session {
     fn give_up(&mut self) {
         let seconds = self.rules.idle_timeout.unwrap_or_default().as_secs_f64();
         let message = format!("nothing was said or sent for {seconds} s");
-        self.park(Problem::new(ProblemCode::DeadlineExceeded, "setup.idle_timeout", message));
+        self.park(Problem::new(ProblemCode::DeadlineExceeded, "idle_timeout", message));
     }
 
     /// The timers: what they wait for, and until when. [`Session::advance`] does what is due.
@@ -309,6 +309,7 @@ impl Session {
         let timers = [
             reply.and_then(|reply| if self.held(reply) { self.hold_ends() } else { reply.playout.due() }),
             reply.and_then(|reply| self.reply_fails(reply)),
+            reply.filter(|reply| !reply.complete).and_then(|reply| reply.playout.grant_due()),
             reply.filter(|reply| reply.complete).and_then(|reply| reply.playout.ends()),
             self.ending.as_ref().map(|ending| ending.deadline),
             self.tools.deadline(),

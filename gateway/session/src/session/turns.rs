@@ -212,7 +212,8 @@ impl Session {
         self.reply = Some(reply);
     }
 
-    /// When a reply of which nothing comes has failed. One that waits for its listener or a tool has not.
+    /// When a reply of which nothing comes has failed, for want of an engine or of a listener. One whose speech is not
+    /// over, or that waits for a tool, has not.
     pub(super) fn reply_fails(&self, reply: &Reply) -> Option<MediaTime> {
         let waits = reply.playout.drained() && reply.done.is_none();
         waits.then(|| reply.alive + self.rules.timing.reply_timeout)
@@ -230,7 +231,11 @@ impl Session {
             } else if reply.drained() && !reply.waiting && self.tools.client_runs(reply.turn) {
                 self.waiting_for_tools();
             } else if self.reply_fails(reply).is_some_and(|at| at <= self.now) {
-                self.fail_reply(ProblemCode::DeadlineExceeded, "the engine did not answer in time");
+                let message = match reply.playout.spent() {
+                    true => "the listener has heard nothing more, as playback_progress says, and is not waited for",
+                    false => "the engine did not answer in time",
+                };
+                self.fail_reply(ProblemCode::DeadlineExceeded, message);
             }
         }
         self.part();
