@@ -9,7 +9,7 @@ use causerie_model_api::{Modality, OUTPUT_RATE};
 use causerie_proto::v1::{self, client_message::MessageType as ToServer};
 use causerie_tests::scripted::WORD_SAMPLES;
 use causerie_tests::service::{
-    Call, MCP_SERVER, OUR_PATH, config, connect, first, get, mcp_program, setup, start, typed, utterance,
+    Call, MCP_SERVER, OUR_PATH, config, connect, first, get, mcp_program, resumable, setup, start, typed, utterance,
 };
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tonic::Code;
@@ -324,4 +324,43 @@ async fn a_history_can_be_given() {
     let now = v1::ClientContent { turns: Vec::new(), turn_complete: true };
     call.send(ToServer::ClientContent(now)).await;
     assert_eq!(call.turn().await.text, "You said: from before");
+}
+
+#[tokio::test]
+async fn the_task_can_be_changed_on_the_way() {
+    let server = start(&config()).await;
+    let channel = connect(server.grpc_addr).await;
+    let text = |text: &str| v1::Content {
+        parts: vec![v1::Part { data: Some(v1::part::Data::Text(text.into())), ..Default::default() }],
+        ..Default::default()
+    };
+    let function = v1::FunctionDeclaration { name: "look".into(), ..Default::default() };
+    let tool = v1::Tool { function_declarations: vec![function], ..Default::default() };
+    let kind = v1::Setup { system_instruction: Some(text("kind")), ..setup(Modality::Text) };
+    let (mut call, _) = Call::begin(&channel, resumable(kind, None)).await;
+    call.say("task").await;
+    assert_eq!(call.turn().await.text, "kind");
+    call.send(ToServer::ContextUpdate(v1::ContextUpdate {
+        system_instruction: Some(text("brief")),
+        tools: Some(v1::ToolUpdate { tools: vec![tool] }),
+    }))
+    .await;
+    call.say("task").await;
+    assert_eq!(call.turn().await.text, "brief look");
+    // It is still so after a resumption, and after another.
+    for _ in 0..2 {
+        let handle = call.handle().await;
+        drop(call);
+        (call, _) = Call::begin(&channel, resumable(v1::Setup::default(), Some(&handle))).await;
+        call.say("task").await;
+        assert_eq!(call.turn().await.text, "brief look");
+    }
+    let picture = v1::part::Data::InlineData(v1::Blob { mime_type: "image/png".into(), data: vec![0].into() });
+    let part = v1::Part { data: Some(picture), ..Default::default() };
+    let picture = v1::Content { parts: vec![part], ..Default::default() };
+    call.send(ToServer::ContextUpdate(v1::ContextUpdate { system_instruction: Some(picture), tools: None })).await;
+    call.say("task").await;
+    let turn = call.turn().await;
+    assert_eq!(turn.text, "brief look");
+    assert_eq!(turn.warnings[0].field, "context_update.system_instruction.parts[0]");
 }

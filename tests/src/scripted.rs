@@ -4,15 +4,16 @@
 //! - An utterance is heard as its loud milliseconds: `"loud for 320 ms"`, rounded down to [`HEARD_STEP_MS`].
 //! - A reply is `"You said: …"` with what was heard or typed, one word a quantum, each word [`WORD_SAMPLES`] of a tone.
 //! - Typed commands change it: `say N words` (or `long words`) makes the reply N words long, `call NAME` calls that
-//!   function, `recall` says again what the user said before, `fail` fails the turn, `panic` takes the whole engine
-//!   down.
+//!   function, `recall` says again what the user said before, `task` says the instruction and the names of the
+//!   functions, `fail` fails the turn, `panic` takes the whole engine down.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use causerie_gateway::media::{Detector, DetectorStream};
 use causerie_model_api::{
     Busy, CREDIT_AHEAD, Capabilities, Cause, Content, Engine, Event, FinishReason, INPUT_RATE, Item, Modality, Next,
-    OUTPUT_RATE, OutputSamples, Request, Role, SessionId, ToolCall, TurnId, Usage, Voice,
+    OUTPUT_RATE, OutputSamples, Request, Role, SessionConfig, SessionId, ToolCall, ToolDeclaration, TurnId, Usage,
+    Voice,
 };
 
 /// Length of a spoken word: 100 ms.
@@ -53,6 +54,8 @@ pub struct Scripted {
 
 struct Conversation {
     modality: Modality,
+    /// The instruction, and the names of the functions.
+    task: Vec<String>,
     history: Vec<Item>,
     /// Loudness of the input, one entry a millisecond.
     loud: Vec<bool>,
@@ -100,7 +103,7 @@ impl Engine for Scripted {
                 if self.sessions.len() >= self.max_sessions {
                     return Err(Busy);
                 }
-                self.sessions.insert(session, Conversation::new(config.modality, history));
+                self.sessions.insert(session, Conversation::new(*config, history));
             }
             Request::Close { session } => drop(self.sessions.remove(&session)),
             other => {
@@ -127,9 +130,10 @@ impl Engine for Scripted {
 }
 
 impl Conversation {
-    fn new(modality: Modality, history: Vec<Item>) -> Self {
+    fn new(config: SessionConfig, history: Vec<Item>) -> Self {
         Self {
-            modality,
+            modality: config.modality,
+            task: task(config.system_instruction, config.tools),
             history,
             loud: Vec::new(),
             part: Vec::new(),
@@ -191,6 +195,7 @@ impl Conversation {
                 let result = Content::ToolResult { call, name, value };
                 self.history.push(Item { role: Role::Tool, content: vec![result] });
             }
+            Request::Configure { system_instruction, tools, .. } => self.task = task(system_instruction, tools),
             Request::Forget { .. }
             | Request::Open { .. }
             | Request::Close { .. }
@@ -299,6 +304,7 @@ impl Conversation {
                 });
                 turn.words.extend(texts);
             }
+            ["task"] => turn.words.extend(self.task.iter().cloned()),
             ["call", name] => {
                 let id = format!("call-{}", id.0);
                 turn.call = Some(ToolCall { id, name: name.into(), arguments: r#"{"n":1}"#.into() });
@@ -313,6 +319,10 @@ impl Conversation {
             _ => turn.words.extend(["You", "said:"].into_iter().chain(words).map(str::to_owned)),
         }
     }
+}
+
+fn task(instruction: String, tools: Vec<ToolDeclaration>) -> Vec<String> {
+    std::iter::once(instruction).chain(tools.into_iter().map(|tool| tool.name)).collect()
 }
 
 impl Turn {

@@ -253,8 +253,20 @@ impl Run {
                     tokens: u32::from(more) * 100,
                     limit: if more & 16 != 0 { 10_000 } else { 100 },
                 })),
+                5 => {
+                    let instruction = (more & 8 != 0).then(|| "Be brief.".repeat(usize::from(more)));
+                    let tool = |name: &str| ToolDeclaration {
+                        name: name.into(),
+                        description: String::new(),
+                        parameters: "{}".into(),
+                        behavior: ToolBehavior::NonBlocking,
+                    };
+                    let tools = (more & 16 != 0).then(|| vec![tool("block"), tool("new")]);
+                    self.take(Input::Update { system_instruction: instruction, tools });
+                }
                 answer => {
-                    let probability = [Some(0.9), Some(0.1), Some(f32::NAN), None][usize::from(answer) % 4];
+                    let answer = usize::from(answer % 2 + more / 8 * 2);
+                    let probability = [Some(0.9), Some(0.1), Some(f32::NAN), None][answer % 4];
                     self.take(Input::Completion { until: self.asked, probability });
                 }
             },
@@ -404,11 +416,11 @@ impl Run {
 
     /// A conversation that is resumed here answers as the one that goes on. Whether there was one to compare.
     fn resume(&mut self) -> bool {
-        let Some(Snapshot { history, calls, owed, turns }) = self.moment.take() else { return false };
-        if self.closed || !self.session.history().eq(&history) || !self.session.is_idle() {
+        let Some(snapshot) = self.moment.take() else { return false };
+        if self.closed || !self.session.history().eq(&snapshot.history) || !self.session.is_idle() {
             return false;
         }
-        let mut resumed = open(Setup { history, calls, owed, turns, ..self.setup.clone() }, self.now);
+        let mut resumed = open(self.setup.clone().resuming(snapshot), self.now);
         let answer = |session: &mut Session| {
             let mut told = Vec::new();
             let mut turn = TurnId(0);

@@ -120,6 +120,11 @@ impl History {
         self.entries.iter().map(|entry| &entry.item)
     }
 
+    /// Something that belongs to the history and is kept elsewhere has changed.
+    pub(crate) fn touch(&mut self) {
+        self.revision += 1;
+    }
+
     /// A number that changes with every change.
     pub(crate) fn revision(&self) -> u64 {
         self.revision

@@ -31,5 +31,5 @@ pub use session::Session;
 pub use settings::{Settings, Timing};
 pub use words::{
     Compression, Detection, Grounding, Input, Opened, Output, PendingCall, Problem, ProblemCode, Sensitivity,
-    ServerEvent, Setup, Snapshot, Source, ToolResponse, TurnEnd, Waterfall,
+    ServerEvent, Setup, Snapshot, Source, ToolResponse, TurnEnd, Update, Waterfall,
 };

@@ -6,7 +6,7 @@ use causerie_model_api::{Capabilities, Item, Modality, Sampling, SessionConfig, 
 
 use crate::history::{MAX_ITEMS, bytes, max_bytes, max_content_bytes};
 use crate::settings::Timing;
-use crate::words::{Compression, Opened, PendingCall, Problem, ProblemCode, Sensitivity, Setup};
+use crate::words::{Compression, Opened, PendingCall, Problem, ProblemCode, Sensitivity, Setup, Update};
 use crate::{Settings, voices};
 
 /// Most functions of one conversation.
@@ -52,6 +52,10 @@ pub(crate) struct Rules {
     pub(crate) target_tokens: u32,
     pub(crate) resumption: bool,
     pub(crate) idle_timeout: Option<Duration>,
+    /// Whether the engine calls functions.
+    pub(crate) tools: bool,
+    /// Most tokens of the conversation; 0 if that is not known.
+    pub(crate) context_tokens: u32,
 }
 
 /// A setup that can be served.
@@ -59,8 +63,11 @@ pub(crate) struct Accepted {
     pub(crate) rules: Rules,
     pub(crate) config: SessionConfig,
     pub(crate) opened: Opened,
-    /// Names of the functions in `config` that the server runs.
-    pub(crate) server_tools: Vec<String>,
+    /// What the client asked for: `config` has the functions of both.
+    pub(crate) update: Update,
+    pub(crate) updated: bool,
+    /// Functions that the server runs.
+    pub(crate) server_tools: Vec<ToolDeclaration>,
     pub(crate) history: Vec<Item>,
     pub(crate) calls: Vec<PendingCall>,
     pub(crate) owed: bool,
@@ -107,20 +114,7 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
     if setup.proactive && !capabilities.proactive {
         return unsupported("proactivity.proactive_audio", "this engine answers everything; leave it out");
     }
-    if !setup.tools.is_empty() && !capabilities.tools {
-        return unsupported("tools", "this engine does not call functions");
-    }
-    if setup.tools.len() > MAX_TOOLS {
-        return refuse("tools", format!("{} functions are more than {MAX_TOOLS}", setup.tools.len()));
-    }
-    for (i, tool) in setup.tools.iter().enumerate() {
-        if tool.name.is_empty() {
-            return refuse("tools.function_declarations.name", format!("function {i} has no name"));
-        }
-        if setup.tools[..i].iter().any(|before| before.name == tool.name) {
-            return refuse("tools.function_declarations.name", format!("{:?} is declared twice", tool.name));
-        }
-    }
+    check_tools("setup", &setup.tools, capabilities.tools)?;
     if setup.history.len() > MAX_ITEMS {
         return refuse("history", format!("{} entries are more than {MAX_ITEMS}", setup.history.len()));
     }
@@ -129,16 +123,7 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
     if size > most {
         return refuse("history", format!("{size} bytes are more than the {most} that are kept"));
     }
-    // About four bytes are a token; a quarter of the context is left to the conversation. The engine knows better but
-    // later, when the client has been told that all is well.
-    let declared = |tool: &ToolDeclaration| tool.name.len() + tool.description.len() + tool.parameters.len();
-    let instruction = setup.system_instruction.len() / 4;
-    let tokens = instruction + setup.tools.iter().map(declared).sum::<usize>() / 4;
-    let room = capabilities.context_tokens as usize / 4 * 3;
-    if capabilities.context_tokens > 0 && tokens > room {
-        let field = if instruction > room { "system_instruction" } else { "tools.function_declarations" };
-        return refuse(field, format!("about {tokens} tokens are more than the {room} there is room for"));
-    }
+    check_room("setup", &setup.system_instruction, &setup.tools, capabilities.context_tokens)?;
     let (trigger_tokens, target_tokens) = window(&setup.compression, capabilities.context_tokens)?;
     let detection = &setup.detection;
     let within = |value: Option<u32>, most: u32, field: &str| match value {
@@ -180,6 +165,8 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         target_tokens,
         resumption: setup.resumption,
         idle_timeout: setup.idle_timeout.into_iter().chain(settings.timing.idle_timeout).min(),
+        tools: capabilities.tools,
+        context_tokens: capabilities.context_tokens,
     };
     let opened = Opened {
         session: settings.name.clone(),
@@ -187,21 +174,15 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         voice: voice.clone(),
         language: spoken,
     };
-    let mut tools = setup.tools;
-    let mut server_tools = Vec::new();
-    for tool in setup.server_tools.into_iter().filter(|_| capabilities.tools) {
-        if tools.len() < MAX_TOOLS && !tools.iter().any(|declared| declared.name == tool.name) {
-            server_tools.push(tool.name.clone());
-            tools.push(tool);
-        }
-    }
+    let server_tools = if capabilities.tools { setup.server_tools } else { Vec::new() };
+    let update = Update { system_instruction: setup.system_instruction, tools: setup.tools };
     let config = SessionConfig {
         // The words of an interruption are judged by the interim transcript.
         interim_transcripts: setup.interim_transcription || setup.input_transcription || setup.interruption,
         language: language.map(str::to_owned),
         proactive: setup.proactive,
-        system_instruction: setup.system_instruction,
-        tools,
+        system_instruction: update.system_instruction.clone(),
+        tools: all_tools(&update.tools, &server_tools),
         voice,
         speaking_rate: setup.speaking_rate,
         modality: setup.modality,
@@ -209,8 +190,58 @@ pub(crate) fn accept(setup: Setup, capabilities: &Capabilities, settings: &Setti
         max_output_tokens: setup.max_output_tokens,
         thinking: setup.thinking,
     };
-    let (history, calls, owed, turns) = (setup.history, setup.calls, setup.owed, setup.turns);
-    Ok(Accepted { rules, config, opened, server_tools, history, calls, owed, turns })
+    let (history, calls, owed, turns, updated) = (setup.history, setup.calls, setup.owed, setup.turns, setup.updated);
+    Ok(Accepted { rules, config, opened, update, updated, server_tools, history, calls, owed, turns })
+}
+
+/// Whether there is room for an instruction and functions. The engine knows better but later, when the client has been
+/// told that all is well.
+pub(crate) fn check_room(
+    message: &str,
+    instruction: &str,
+    tools: &[ToolDeclaration],
+    context_tokens: u32,
+) -> Result<(), Problem> {
+    // About four bytes are a token; a quarter of the context is left to the conversation.
+    let declared = |tool: &ToolDeclaration| tool.name.len() + tool.description.len() + tool.parameters.len();
+    let instruction = instruction.len() / 4;
+    let tokens = instruction + tools.iter().map(declared).sum::<usize>() / 4;
+    let room = context_tokens as usize / 4 * 3;
+    if context_tokens == 0 || tokens <= room {
+        return Ok(());
+    }
+    let field = if instruction > room { "system_instruction" } else { "tools.function_declarations" };
+    let words = format!("about {tokens} tokens are more than the {room} there is room for");
+    Err(Problem::new(ProblemCode::InvalidArgument, format!("{message}.{field}"), words))
+}
+
+/// Whether functions of a client can be offered to the model.
+pub(crate) fn check_tools(message: &str, tools: &[ToolDeclaration], supported: bool) -> Result<(), Problem> {
+    let wrong = |field: &str, words: String| {
+        Err(Problem::new(ProblemCode::InvalidArgument, format!("{message}.{field}"), words))
+    };
+    if !tools.is_empty() && !supported {
+        let words = "this engine does not call functions";
+        return Err(Problem::new(ProblemCode::Unimplemented, format!("{message}.tools"), words));
+    }
+    if tools.len() > MAX_TOOLS {
+        return wrong("tools", format!("{} functions are more than {MAX_TOOLS}", tools.len()));
+    }
+    for (i, tool) in tools.iter().enumerate() {
+        if tool.name.is_empty() {
+            return wrong("tools.function_declarations.name", format!("function {i} has no name"));
+        }
+        if tools[..i].iter().any(|before| before.name == tool.name) {
+            return wrong("tools.function_declarations.name", format!("{:?} is declared twice", tool.name));
+        }
+    }
+    Ok(())
+}
+
+/// The functions of the client, and as many of the server's as there is room for.
+pub(crate) fn all_tools(client: &[ToolDeclaration], server: &[ToolDeclaration]) -> Vec<ToolDeclaration> {
+    let new = server.iter().filter(|tool| client.iter().all(|declared| declared.name != tool.name));
+    client.iter().chain(new).take(MAX_TOOLS.max(client.len())).cloned().collect()
 }
 
 /// When turns are forgotten, and how much is left. A client's wish for a later moment than there is room for is met as

@@ -68,6 +68,8 @@ pub struct Setup {
     pub owed: bool,
     /// Turns of a conversation that is resumed, so that its names for turns and calls stay unique.
     pub turns: u64,
+    /// Instruction or functions are not those any more that the client asked for when it opened the conversation.
+    pub updated: bool,
 }
 
 /// What a conversation is resumed from, beside what its client asked for when it opened it.
@@ -81,6 +83,30 @@ pub struct Snapshot {
     pub owed: bool,
     /// Turns so far.
     pub turns: u64,
+    /// What the client has changed since it opened the conversation.
+    pub update: Option<Update>,
+}
+
+/// What the client has told the model about its task in the middle of a conversation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Update {
+    /// Text of the system instruction; empty for the engine's own.
+    pub system_instruction: String,
+    /// Functions of the client.
+    pub tools: Vec<ToolDeclaration>,
+}
+
+impl Setup {
+    /// The setup of the same conversation when it goes on from there. What this one has for a history comes after it.
+    #[must_use]
+    pub fn resuming(self, snapshot: Snapshot) -> Self {
+        let Snapshot { mut history, calls, owed, turns, update } = snapshot;
+        history.extend(self.history);
+        let updated = update.is_some();
+        let Update { system_instruction, tools } =
+            update.unwrap_or(Update { system_instruction: self.system_instruction, tools: self.tools });
+        Self { system_instruction, tools, history, calls, owed, turns, updated, ..self }
+    }
 }
 
 /// A call whose result is still to come.
@@ -135,6 +161,7 @@ impl Default for Setup {
             calls: Vec::new(),
             owed: false,
             turns: 0,
+            updated: false,
         }
     }
 }
@@ -202,6 +229,13 @@ pub enum Input {
         items: Vec<Item>,
         /// Reply now.
         turn_complete: bool,
+    },
+    /// Another instruction, other functions; `None` leaves them as they are.
+    Update {
+        /// Text of the system instruction.
+        system_instruction: Option<String>,
+        /// Functions of the client.
+        tools: Option<Vec<ToolDeclaration>>,
     },
     /// Results of tools.
     ToolResponse(Vec<ToolResponse>),

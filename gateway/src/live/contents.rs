@@ -23,8 +23,7 @@ pub(super) fn items(field: &str, contents: &[v1::Content]) -> Result<Vec<Item>, 
 ///
 /// # Errors
 /// A part that is not text.
-pub(super) fn system_instruction(content: &v1::Content) -> Result<String, Problem> {
-    const FIELD: &str = "setup.system_instruction";
+pub(super) fn system_instruction(field: &str, content: &v1::Content) -> Result<String, Problem> {
     let mut texts = Vec::with_capacity(content.parts.len());
     for (i, part) in content.parts.iter().enumerate() {
         match &part.data {
@@ -32,7 +31,7 @@ pub(super) fn system_instruction(content: &v1::Content) -> Result<String, Proble
             other => {
                 return Err(Problem::new(
                     ProblemCode::InvalidArgument,
-                    format!("{FIELD}.parts[{i}]"),
+                    format!("{field}.parts[{i}]"),
                     format!("a system instruction is text; this part is {}", kind_of(other.as_ref())),
                 ));
             }
@@ -272,6 +271,7 @@ mod tests {
     #[test]
     fn a_system_instruction_is_text() {
         let two = content("", vec![part(Data::Text("a".into())), part(Data::Text("b".into()))]);
+        let system_instruction = |content| system_instruction("setup.system_instruction", content);
         assert_eq!(system_instruction(&two), Ok("a\n\nb".to_owned()));
         let bad = content("", vec![part(Data::InlineData(v1::Blob::default()))]);
         assert_eq!(system_instruction(&bad).expect_err("media").field, "setup.system_instruction.parts[0]");

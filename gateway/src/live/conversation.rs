@@ -417,7 +417,7 @@ impl Task {
         let wire = parked.as_ref().map_or_else(|| first.clone(), |parked| parked.setup(&first));
         let mut read = setup::read(&wire, &self.shared.catalog, &capabilities)?;
         if let Some(parked) = parked {
-            parked.restore(latest, &mut read.setup);
+            read.setup = parked.restore(latest, &first, read.setup);
         }
         Ok((wire, read))
     }

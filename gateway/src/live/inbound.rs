@@ -5,7 +5,7 @@ use causerie_model_api::{OUTPUT_RATE, OutputSamples, TurnId};
 use causerie_proto::v1::{self, client_message::MessageType};
 use causerie_session::{Input, Problem, ProblemCode};
 
-use super::contents;
+use super::{contents, setup};
 use crate::catalog::shorten;
 use crate::driver::Inbound;
 
@@ -43,6 +43,12 @@ pub(super) fn read(message: v1::ClientMessage, playing: Option<TurnId>) -> Vec<A
                 Err(problem) => Action::Complain(problem),
             }]
         }
+        Some(MessageType::ContextUpdate(update)) => {
+            vec![match read_update(&update) {
+                Ok(input) => event(input),
+                Err(problem) => Action::Complain(problem),
+            }]
+        }
         Some(MessageType::CancelReply(_)) => vec![event(Input::CancelReply)],
         Some(MessageType::PlaybackProgress(progress)) => played(&progress, playing).into_iter().collect(),
         Some(MessageType::Ping(ping)) if ping.payload.len() <= MAX_PING_BYTES => vec![Action::Pong(ping.payload)],
@@ -57,6 +63,17 @@ pub(super) fn read(message: v1::ClientMessage, playing: Option<TurnId>) -> Vec<A
         ))],
         None => vec![Action::Complain(invalid("", "the message is empty, or of a kind that is not known"))],
     }
+}
+
+fn read_update(update: &v1::ContextUpdate) -> Result<Input, Problem> {
+    let instruction = update.system_instruction.as_ref();
+    let tools = update.tools.as_ref();
+    Ok(Input::Update {
+        system_instruction: instruction
+            .map(|content| contents::system_instruction("context_update.system_instruction", content))
+            .transpose()?,
+        tools: tools.map(|tools| setup::read_tools("context_update.tools.tools", &tools.tools)).transpose()?,
+    })
 }
 
 /// Input as it happens. The order in which fields are read is part of the contract.

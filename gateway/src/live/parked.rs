@@ -3,9 +3,9 @@
 //! A conversation that is resumed is set up as before; what its client sends anew overrides it field by field, as
 //! protobuf merges messages, but for lists, which replace each other.
 
-use causerie_model_api::{Content, Item, Role, ToolBehavior, ToolCall};
+use causerie_model_api::{Content, Item, Role, ToolBehavior, ToolCall, ToolDeclaration};
 use causerie_proto::v1;
-use causerie_session::{PendingCall, Problem, ProblemCode, Setup, Snapshot};
+use causerie_session::{PendingCall, Problem, ProblemCode, Setup, Snapshot, Update};
 use prost::Message;
 
 /// A conversation as it is kept. The messages are ours alone: their numbers may only be added to, as files outlive
@@ -22,6 +22,30 @@ pub(super) struct Parked {
     owed: bool,
     #[prost(uint64, tag = "5")]
     turns: u64,
+    /// What the client has changed since its setup.
+    #[prost(message, optional, tag = "6")]
+    update: Option<ParkedUpdate>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ParkedUpdate {
+    #[prost(string, tag = "1")]
+    system_instruction: String,
+    #[prost(message, repeated, tag = "2")]
+    tools: Vec<ParkedTool>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ParkedTool {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    description: String,
+    /// JSON Schema.
+    #[prost(string, tag = "3")]
+    parameters: String,
+    #[prost(bool, tag = "4")]
+    non_blocking: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -77,9 +101,21 @@ struct ParkedCall {
 impl Parked {
     /// Puts a snapshot beside the setup of its conversation.
     pub(super) fn new(setup: &v1::Setup, snapshot: Snapshot) -> Self {
-        let call = |PendingCall { id, name, behavior, server }| {
-            let non_blocking = behavior == ToolBehavior::NonBlocking;
-            ParkedCall { id, name, non_blocking, server }
+        let call = |PendingCall { id, name, behavior, server }| ParkedCall {
+            id,
+            name,
+            non_blocking: behavior == ToolBehavior::NonBlocking,
+            server,
+        };
+        let tool = |ToolDeclaration { name, description, parameters, behavior }| ParkedTool {
+            name,
+            description,
+            parameters,
+            non_blocking: behavior == ToolBehavior::NonBlocking,
+        };
+        let update = |Update { system_instruction, tools }| ParkedUpdate {
+            system_instruction,
+            tools: tools.into_iter().map(tool).collect(),
         };
         Self {
             setup: Some(v1::Setup { history: Vec::new(), session_resumption: None, ..setup.clone() }),
@@ -87,6 +123,7 @@ impl Parked {
             calls: snapshot.calls.into_iter().map(call).collect(),
             owed: snapshot.owed,
             turns: snapshot.turns,
+            update: snapshot.update.map(update),
         }
     }
 
@@ -122,9 +159,9 @@ impl Parked {
         setup
     }
 
-    /// Puts what was said, and what is still awaited, into a setup. `latest` is what was kept last of the same
-    /// conversation: results that came after this moment are taken over from it.
-    pub(super) fn restore(self, latest: Option<Self>, setup: &mut Setup) {
+    /// Puts what was said, and what is still awaited, into the setup that was made of what the client `asked`. `latest`
+    /// is what was kept last of the same conversation: results that came after this moment are taken over from it.
+    pub(super) fn restore(self, latest: Option<Self>, asked: &v1::Setup, setup: Setup) -> Setup {
         let mut history: Vec<Item> = self.history.into_iter().map(Item::from).collect();
         let mut calls = self.calls;
         let mut answered = false;
@@ -139,18 +176,37 @@ impl Parked {
             }
         }
         let waits = calls.iter().any(|call| !call.non_blocking);
-        // What the client says was said before stands behind what was.
-        history.append(&mut setup.history);
-        setup.history = history;
-        setup.turns = self.turns.max(later);
-        setup.owed = self.owed || (answered && !waits);
-        setup.calls = calls
-            .into_iter()
-            .map(|ParkedCall { id, name, non_blocking, server }| {
-                let behavior = if non_blocking { ToolBehavior::NonBlocking } else { ToolBehavior::Blocking };
-                PendingCall { id, name, behavior, server }
-            })
-            .collect();
+        let behavior = |non_blocking| if non_blocking { ToolBehavior::NonBlocking } else { ToolBehavior::Blocking };
+        let call = |ParkedCall { id, name, non_blocking, server }| PendingCall {
+            id,
+            name,
+            behavior: behavior(non_blocking),
+            server,
+        };
+        let tool = |ParkedTool { name, description, parameters, non_blocking }| ToolDeclaration {
+            name,
+            description,
+            parameters,
+            behavior: behavior(non_blocking),
+        };
+        // What the client says now counts more than what it said in the meantime.
+        let update = self.update.map(|ParkedUpdate { system_instruction, tools }| Update {
+            system_instruction: match asked.system_instruction {
+                Some(_) => setup.system_instruction.clone(),
+                None => system_instruction,
+            },
+            tools: match asked.tools.is_empty() {
+                true => tools.into_iter().map(tool).collect(),
+                false => setup.tools.clone(),
+            },
+        });
+        setup.resuming(Snapshot {
+            history,
+            calls: calls.into_iter().map(call).collect(),
+            owed: self.owed || (answered && !waits),
+            turns: self.turns.max(later),
+            update,
+        })
     }
 }
 
@@ -219,6 +275,7 @@ mod tests {
             calls: vec![call("1", ToolBehavior::Blocking), call("2", ToolBehavior::NonBlocking)],
             owed: false,
             turns: 3,
+            update: None,
         }
     }
 
@@ -226,8 +283,8 @@ mod tests {
     fn what_was_said_is_kept_to_the_letter() {
         let setup = v1::Setup { history: vec![text("before")], ..Default::default() };
         let bytes = Parked::new(&setup, snapshot()).encode_to_vec();
-        let mut read = Setup { history: vec![Item::text(Role::User, "more")], ..Setup::default() };
-        Parked::read(&bytes).unwrap().restore(None, &mut read);
+        let read = Setup { history: vec![Item::text(Role::User, "more")], ..Setup::default() };
+        let read = Parked::read(&bytes).unwrap().restore(None, &v1::Setup::default(), read);
         let mut history = snapshot().history;
         history.push(Item::text(Role::User, "more"));
         assert_eq!((read.history, read.calls, read.owed, read.turns), (history, snapshot().calls, false, 3));
@@ -238,11 +295,34 @@ mod tests {
     fn results_that_came_later_are_taken_over() {
         let of = |snapshot| Parked::new(&v1::Setup::default(), snapshot);
         let later = Snapshot { history: vec![result("0"), result("1"), result("9")], ..Snapshot::default() };
-        let mut read = Setup::default();
-        of(snapshot()).restore(Some(of(later)), &mut read);
+        let read = of(snapshot()).restore(Some(of(later)), &v1::Setup::default(), Setup::default());
         assert_eq!(read.history[3..], [result("1")]);
         assert_eq!(read.calls, [call("2", ToolBehavior::NonBlocking)]);
         assert!(read.owed, "nothing is waited for any more");
+    }
+
+    #[test]
+    fn what_was_changed_on_the_way_is_kept_until_it_is_changed_again() {
+        let tool = |name: &str| ToolDeclaration {
+            name: name.into(),
+            description: "what it does".into(),
+            parameters: r#"{"type":"object"}"#.into(),
+            behavior: ToolBehavior::NonBlocking,
+        };
+        let update = Update { system_instruction: "be long".into(), tools: vec![tool("new")] };
+        let snapshot = Snapshot { update: Some(update.clone()), ..snapshot() };
+        let bytes = Parked::new(&v1::Setup::default(), snapshot).encode_to_vec();
+        let read = Setup { system_instruction: "be brief".into(), tools: vec![tool("old")], ..Setup::default() };
+        let restore = |asked| Parked::read(&bytes).unwrap().restore(None, &asked, read.clone());
+        let same = restore(v1::Setup::default());
+        assert_eq!(
+            (same.system_instruction, same.tools, same.updated),
+            (update.system_instruction, update.tools, true)
+        );
+        let other = restore(v1::Setup { system_instruction: Some(text("be brief")), ..Default::default() });
+        assert_eq!((other.system_instruction.as_str(), &other.tools[..]), ("be brief", &[tool("new")][..]));
+        let other = restore(v1::Setup { tools: vec![v1::Tool::default()], ..Default::default() });
+        assert_eq!((other.system_instruction.as_str(), &other.tools[..]), ("be long", &[tool("old")][..]));
     }
 
     #[test]

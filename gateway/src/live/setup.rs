@@ -41,7 +41,7 @@ pub(super) fn read(wire: &v1::Setup, catalog: &Catalog, capabilities: &Capabilit
     let mut setup = Setup { model: catalog.resolve(&wire.model)?.to_owned(), ..Setup::default() };
     setup.modality = if capabilities.audio_out { Modality::Audio } else { Modality::Text };
     if let Some(instruction) = &wire.system_instruction {
-        setup.system_instruction = contents::system_instruction(instruction)?;
+        setup.system_instruction = contents::system_instruction("setup.system_instruction", instruction)?;
     }
     if let Some(generation) = &wire.generation_config {
         read_generation(generation, capabilities, &mut setup, &mut warnings)?;
@@ -53,7 +53,7 @@ pub(super) fn read(wire: &v1::Setup, catalog: &Catalog, capabilities: &Capabilit
             format!("engine {} does not speak; ask for TEXT", capabilities.engine),
         ));
     }
-    setup.tools = read_tools(&wire.tools)?;
+    setup.tools = read_tools("setup.tools", &wire.tools)?;
     setup.search = wire.tools.iter().any(|tool| tool.google_search.is_some());
     if (setup.search || !setup.tools.is_empty()) && !capabilities.tools {
         return Err(unimplemented("setup.tools", format!("engine {} cannot call functions", capabilities.engine)));
@@ -275,7 +275,11 @@ fn read_detection(
     })
 }
 
-fn read_tools(wire: &[v1::Tool]) -> Result<Vec<ToolDeclaration>, Problem> {
+/// Functions. `field` is where they are.
+///
+/// # Errors
+/// A tool that is no function, or a declaration that cannot be read.
+pub(super) fn read_tools(field: &str, wire: &[v1::Tool]) -> Result<Vec<ToolDeclaration>, Problem> {
     let mut tools: Vec<ToolDeclaration> = Vec::new();
     for (i, tool) in wire.iter().enumerate() {
         let built_in = [
@@ -288,12 +292,12 @@ fn read_tools(wire: &[v1::Tool]) -> Result<Vec<ToolDeclaration>, Problem> {
         ];
         if let Some((name, _)) = built_in.iter().find(|(_, set)| *set) {
             return Err(unimplemented(
-                format!("setup.tools[{i}].{name}"),
+                format!("{field}[{i}].{name}"),
                 "this tool is not built in; declare a function and run it in the client",
             ));
         }
         for (j, declaration) in tool.function_declarations.iter().enumerate() {
-            let field = format!("setup.tools[{i}].function_declarations[{j}]");
+            let field = format!("{field}[{i}].function_declarations[{j}]");
             let tool = read_function(&field, declaration)?;
             if tools.iter().any(|other| other.name == tool.name) {
                 return Err(invalid(format!("{field}.name"), format!("function {:?} is declared twice", tool.name)));
@@ -302,7 +306,7 @@ fn read_tools(wire: &[v1::Tool]) -> Result<Vec<ToolDeclaration>, Problem> {
         }
     }
     if tools.len() > MAX_FUNCTIONS {
-        return Err(invalid("setup.tools", format!("{} functions are more than {MAX_FUNCTIONS}", tools.len())));
+        return Err(invalid(field, format!("{} functions are more than {MAX_FUNCTIONS}", tools.len())));
     }
     Ok(tools)
 }

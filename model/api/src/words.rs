@@ -1,6 +1,6 @@
 //! What sessions and engines say to each other.
 
-use crate::{InputSamples, OutputSamples, Scheduling, SessionConfig, SessionId, TurnId};
+use crate::{InputSamples, OutputSamples, Scheduling, SessionConfig, SessionId, ToolDeclaration, TurnId};
 
 /// From a session to the engine.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,6 +117,15 @@ pub enum Request {
         /// More results of this call will follow.
         will_continue: bool,
     },
+    /// The instruction or the functions are others from here on. Turns that were begun are not concerned.
+    Configure {
+        /// The conversation.
+        session: SessionId,
+        /// In the place of [`SessionConfig::system_instruction`].
+        system_instruction: String,
+        /// In the place of [`SessionConfig::tools`].
+        tools: Vec<ToolDeclaration>,
+    },
     /// Forget what came before an entry of the user's; also the answer to an [`Event::Prompt`] that is too long. The
     /// turn that waits for it makes its prompt anew.
     Forget {
@@ -165,6 +174,7 @@ impl Request {
             | Self::Credit { session, .. }
             | Self::Cancel { session, .. }
             | Self::ToolResult { session, .. }
+            | Self::Configure { session, .. }
             | Self::Forget { session, .. } => *session,
         }
     }

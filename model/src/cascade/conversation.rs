@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use causerie_model_api::{
     Cause, Content, Event, FinishReason, InputSamples, Item, Modality, Origin, OutputSamples, Request, SessionConfig,
-    SessionId, ToolBehavior, TurnId, Usage,
+    SessionId, ToolBehavior, ToolDeclaration, TurnId, Usage,
 };
 
 use super::addressed::doubtful;
@@ -123,6 +123,8 @@ pub(super) struct Conversation<N: Networks> {
     pub(super) crowded: Option<(usize, usize)>,
     /// Whether it has been prefilled once.
     pub(super) opened: bool,
+    /// It is to be made anew when nothing is being replied: the memory is that of the reply until then.
+    pub(super) reconfigured: bool,
     history: History,
     audio: AudioBuffer,
     utterance: Option<Utterance<N>>,
@@ -159,6 +161,7 @@ impl<N: Networks> Conversation<N> {
             opening: Vec::new(),
             crowded: None,
             opened: false,
+            reconfigured: false,
             history,
             audio: AudioBuffer::new(AUDIO_LIMIT),
             utterance: None,
@@ -206,8 +209,22 @@ impl<N: Networks> Conversation<N> {
             Request::ToolResult { call, name, value, will_continue, .. } => {
                 self.result(call, name, value, will_continue);
             }
+            Request::Configure { system_instruction, tools, .. } => self.configure(system_instruction, tools),
             Request::Forget { before, .. } => self.forget(networks, before),
         }
+    }
+
+    /// Other words about the task. Turns that have their prompt keep it.
+    fn configure(&mut self, system_instruction: String, tools: Vec<ToolDeclaration>) {
+        self.config.system_instruction = system_instruction;
+        self.config.tools = tools;
+        self.grammar = grammar(&self.config);
+        self.opening.clear();
+        self.reconfigured = true;
+        if let Some(u) = &mut self.utterance {
+            u.prepared.clear();
+        }
+        self.preparing.clear();
     }
 
     /// Forgets what came before an entry. A prompt that did not fit is made anew, or given up.
@@ -418,7 +435,7 @@ impl<N: Networks> Conversation<N> {
                 }
             }
         }
-        if !self.opening.is_empty() {
+        if !self.opening.is_empty() || (self.reconfigured && self.turns.is_empty()) {
             offer(Class::Opening, Task::Open);
         }
         if let Some(u) = &self.utterance {

@@ -111,6 +111,13 @@ impl<N: Networks> Cascade<N> {
     fn prefill_opening(&mut self, id: SessionId) {
         let Some(conversation) = self.sessions.get_mut(&id) else { return };
         conversation.remember_conversation();
+        if std::mem::take(&mut conversation.reconfigured) {
+            match conversation.opening_prompt(&self.networks) {
+                Ok(prompt) => conversation.open(prompt, self.limits.opening),
+                Err(error) => conversation.out.push(Event::Failed { turn: None, error, resumable: false }),
+            }
+            return;
+        }
         let prompt = std::mem::take(&mut conversation.opening);
         if prefill(&mut self.networks, &mut conversation.memory, &prompt, PREFILL_CHUNK) {
             conversation.opening = prompt;

@@ -534,6 +534,32 @@ fn what_is_not_meant_for_the_model_is_left_without_an_answer() {
 }
 
 #[test]
+fn another_instruction_counts_from_the_next_reply_on() {
+    let mut e = engine();
+    settle(&mut e);
+    let configure = |instruction: &str| Request::Configure {
+        session: S,
+        system_instruction: instruction.into(),
+        tools: Vec::new(),
+    };
+    let prompt = |e: &Cascade<Toy>| -> String {
+        e.sessions[&S].memory.tokens().iter().filter_map(|token| char::from_u32(*token)).collect()
+    };
+    e.submit(configure("quiet")).unwrap();
+    settle(&mut e);
+    let quiet = prompt(&e);
+    assert!(quiet.contains("quiet"), "it is prefilled before anybody waits: {quiet}");
+    e.submit(Request::Append { session: S, items: vec![Item::text(Role::User, "Go.")] }).unwrap();
+    e.submit(Request::Start { session: S, turn: TurnId(1), cause: Cause::History }).unwrap();
+    e.step(&mut |_, _| {});
+    e.submit(configure("loud")).unwrap();
+    let events = settle(&mut e);
+    assert!(matches!(events.last(), Some(Event::Done { reason: FinishReason::Stop, .. })), "{events:?}");
+    let loud = prompt(&e);
+    assert!(loud.contains("loud") && loud.contains("Word"), "what was replied is in it: {loud}");
+}
+
+#[test]
 fn a_long_utterance_is_settled_piecewise() {
     let mut e = engine();
     let (from, mut at) = (InputSamples(0), 0);

@@ -43,10 +43,10 @@ use self::snapshots::Snapshots;
 use crate::ear::{self, Ear};
 use crate::history::{History, Place, max_content_bytes};
 use crate::reply::{Marks, Reply};
-use crate::setup::{Accepted, Rules, accept};
+use crate::setup::{Accepted, Rules, accept, all_tools};
 use crate::tools::Tools;
 use crate::transcript::InputTranscript;
-use crate::{Input, Output, Problem, ProblemCode, ServerEvent, Settings, Setup, TurnEnd};
+use crate::{Input, Output, Problem, ProblemCode, ServerEvent, Settings, Setup, TurnEnd, Update};
 
 /// How long the end of an interrupted turn waits for the engine to say what it cost.
 const TRUNCATE_WAIT: Duration = Duration::from_millis(500);
@@ -100,9 +100,36 @@ pub struct Session {
     /// When something happened last.
     active: MediaTime,
     tools: Tools,
-    behaviors: Vec<(String, ToolBehavior)>,
-    /// Names of the functions that the server runs.
-    server_tools: Vec<String>,
+    told: Told,
+}
+
+/// What the model is told about its task.
+struct Told {
+    /// Instruction and functions of the client.
+    update: Update,
+    /// They are not those of the setup any more.
+    updated: bool,
+    /// Functions that the server runs.
+    server_tools: Vec<ToolDeclaration>,
+}
+
+impl Told {
+    /// How a function behaves, and whether the server runs it.
+    fn find(&self, name: &str) -> (ToolBehavior, bool) {
+        let of = |tools: &[ToolDeclaration]| tools.iter().find(|tool| tool.name == name).map(|tool| tool.behavior);
+        match (of(&self.update.tools), of(&self.server_tools)) {
+            (Some(behavior), _) => (behavior, false),
+            (None, Some(behavior)) => (behavior, true),
+            (None, None) => (ToolBehavior::Blocking, false),
+        }
+    }
+
+    /// In the unit of [`History::weight`].
+    fn weight(&self) -> usize {
+        let tools = all_tools(&self.update.tools, &self.server_tools);
+        let declared = |tool: &ToolDeclaration| tool.name.len() + tool.description.len() + tool.parameters.len();
+        self.update.system_instruction.len() + tools.iter().map(declared).sum::<usize>()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,14 +215,14 @@ impl Session {
         now: MediaTime,
     ) -> Result<Self, Problem> {
         let accepted = accept(setup, capabilities, &settings)?;
-        let Accepted { rules, config, opened, server_tools, history: before, calls, owed, turns } = accepted;
+        let Accepted { rules, config, opened, update, updated, server_tools, history: before, calls, owed, turns } =
+            accepted;
         let mut history = History::new(max_content_bytes(capabilities.context_tokens));
         for item in &before {
             history.give(item.clone());
         }
-        let declared = |tool: &ToolDeclaration| tool.name.len() + tool.description.len() + tool.parameters.len();
-        let fixed_weight = config.system_instruction.len() + config.tools.iter().map(declared).sum::<usize>();
-        let behaviors = config.tools.iter().map(|tool| (tool.name.clone(), tool.behavior)).collect();
+        let told = Told { update, updated, server_tools };
+        let fixed_weight = told.weight();
         let open = Request::Open { session: settings.id, config: Box::new(config), history: before };
         let mut session = Self {
             id: settings.id,
@@ -223,8 +250,7 @@ impl Session {
             parting: None,
             active: now,
             tools: Tools::default(),
-            behaviors,
-            server_tools,
+            told,
             rules,
         };
         session.restore(calls, owed);
@@ -255,6 +281,7 @@ impl Session {
             (Phase::Live, Input::ActivityEnd) => self.activity_end(),
             (Phase::Live, Input::RealtimeText(text)) => self.realtime_text(text),
             (Phase::Live, Input::ClientContent { items, turn_complete }) => self.client_content(items, turn_complete),
+            (Phase::Live, Input::Update { system_instruction, tools }) => self.update(system_instruction, tools),
             (Phase::Live, Input::ToolResponse(responses)) => self.tool_responses(responses),
             (Phase::Live, Input::CancelReply) => self.cancel_reply(),
             (Phase::Live, Input::HalfClose) => self.half_close(),

@@ -1,12 +1,13 @@
 //! What a client writes instead of says: text, history, tool results, and the wish to stop.
 
-use causerie_model_api::{Content, Item, Request, Role, Scheduling, ToolBehavior, ToolCall, TurnId};
+use causerie_model_api::{Content, Item, Request, Role, Scheduling, ToolBehavior, ToolCall, ToolDeclaration, TurnId};
 
 use super::snapshots::RESTORED;
 use super::{Session, User};
 use crate::history::{MAX_ITEMS, bytes};
+use crate::setup::{all_tools, check_room, check_tools};
 use crate::tools::{Call, CallState};
-use crate::{Grounding, Output, ProblemCode, ServerEvent, ToolResponse};
+use crate::{Grounding, Output, ProblemCode, ServerEvent, ToolResponse, Update};
 
 /// Most entries that wait for a running reply.
 const MAX_DEFERRED: usize = 256;
@@ -113,6 +114,26 @@ impl Session {
         self.warn(ProblemCode::ResourceExhausted, field, message);
     }
 
+    /// Other words about the task, from the next reply on.
+    pub(super) fn update(&mut self, instruction: Option<String>, tools: Option<Vec<ToolDeclaration>>) {
+        const MESSAGE: &str = "context_update";
+        let instruction = instruction.unwrap_or_else(|| self.told.update.system_instruction.clone());
+        let tools = tools.unwrap_or_else(|| self.told.update.tools.clone());
+        let checked = check_room(MESSAGE, &instruction, &tools, self.rules.context_tokens)
+            .and_then(|()| check_tools(MESSAGE, &tools, self.rules.tools));
+        if let Err(problem) = checked {
+            return self.client(ServerEvent::Warning(problem));
+        }
+        // An answer begun on trial was told otherwise.
+        self.drop_proposal();
+        self.told.update = Update { system_instruction: instruction.clone(), tools };
+        self.told.updated = true;
+        self.fixed_weight = self.told.weight();
+        self.history.touch();
+        let tools = all_tools(&self.told.update.tools, &self.told.server_tools);
+        self.engine(Request::Configure { session: self.id, system_instruction: instruction, tools });
+    }
+
     pub(super) fn cancel_reply(&mut self) {
         if self.reply.is_none() {
             return self.warn(ProblemCode::FailedPrecondition, "cancel", "there is no reply to cancel");
@@ -125,9 +146,7 @@ impl Session {
     pub(super) fn tool_call(&mut self, turn: TurnId, call: ToolCall) {
         let Some(reply) = self.running(turn) else { return };
         reply.shown = true;
-        let declared = self.behaviors.iter().find(|(name, _)| *name == call.name);
-        let behavior = declared.map_or(ToolBehavior::Blocking, |(_, behavior)| *behavior);
-        let server = self.server_tools.contains(&call.name);
+        let (behavior, server) = self.told.find(&call.name);
         let (id, name) = (call.id.clone(), call.name.clone());
         let deadline = self.now + self.rules.timing.tool_timeout;
         self.tools.add(Call { id, turn, behavior, state: CallState::Open, name, deadline, server });

@@ -128,7 +128,8 @@ impl Session {
         }
         let surplus = history.len().saturating_sub(MAX_ITEMS);
         history.drain(..surplus);
-        Snapshot { history, calls: self.tools.pending(), owed, turns: self.next_turn - 1 }
+        let update = self.told.updated.then(|| self.told.update.clone());
+        Snapshot { history, calls: self.tools.pending(), owed, turns: self.next_turn - 1, update }
     }
 
     /// The reply is finished, and then the conversation is parked.

@@ -137,6 +137,8 @@ impl Conversation {
             }
             Request::Cancel { turn, heard_until, .. } => self.cancel(turn, heard_until),
             Request::ToolResult { call, name, value, .. } => self.history.result(call, name, value),
+            // It calls no functions.
+            Request::Configure { system_instruction, .. } => self.config.system_instruction = system_instruction,
             Request::Forget { before, .. } => self.forget(before),
         }
     }

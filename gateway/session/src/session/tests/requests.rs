@@ -469,3 +469,72 @@ fn a_session_that_fails_leaves_no_proposal() {
         "#,
         );
 }
+
+#[test]
+fn the_task_can_be_changed_on_the_way() {
+    let tool = |name: &str| ToolDeclaration {
+        name: name.into(),
+        description: String::new(),
+        parameters: "{}".into(),
+        behavior: ToolBehavior::Blocking,
+    };
+    let update = |system_instruction: Option<&str>, tools: Option<Vec<ToolDeclaration>>| Input::Update {
+        system_instruction: system_instruction.map(str::to_owned),
+        tools,
+    };
+    let setup = Setup {
+        system_instruction: "Be kind.".into(),
+        tools: vec![tool("old")],
+        server_tools: vec![tool("clock")],
+        resumption: true,
+        ..setup()
+    };
+    let mut stage = Stage::new(setup, Script { call: Some("clock"), ..Script::default() });
+    stage.take(update(Some("Be brief."), None)).expect("0 | configure \"Be brief.\" old clock");
+    stage.take(update(None, Some(vec![tool("new")]))).expect("0 | configure \"Be brief.\" new clock");
+    stage.take(update(None, Some(Vec::new()))).expect("0 | configure \"Be brief.\" clock");
+    stage.take(update(Some("Be gone."), Some(vec![tool("twice"), tool("twice")]))).expect(
+        "0 > warning InvalidArgument context_update.tools.function_declarations.name: \"twice\" is declared twice",
+    );
+    // One of the client's takes the place of the server's.
+    stage.take(update(None, Some(vec![tool("clock")]))).expect("0 | configure \"Be brief.\" clock");
+    let lines = stage.take(said("What time is it?")).pass(2_000).lines();
+    assert!(lines.contains("> tool_call call-1") && !lines.contains("| run"), "{lines}");
+    let snapshot = stage.snapshots.last().cloned().flatten().expect("it waits for its client");
+    let update = snapshot.update.expect("the task is not that of the setup");
+    assert_eq!((update.system_instruction.as_str(), &update.tools[..]), ("Be brief.", &[tool("clock")][..]));
+}
+
+#[test]
+fn an_answer_on_trial_is_told_of_another_task() {
+    let mut stage = Stage::new(setup(), Script::default());
+    stage.speak(640).quiet(320);
+    stage.lines();
+    let brief = Input::Update { system_instruction: Some("Be brief.".into()), tools: None };
+    stage.take(brief).expect("960 | discard 1\n960 | configure \"Be brief.\"");
+}
+
+#[test]
+fn a_listener_who_hears_nothing_more_is_not_waited_for_for_ever() {
+    let mut stage = Stage::new(setup(), Script { think_ms: 1_000_000, ..Script::default() });
+    stage.take(said("Count."));
+    let pcm = vec![0.1; 24 * 10_000];
+    stage.event(Event::Audio { turn: TurnId(1), start: OutputSamples(0), pcm, text_until: 0 });
+    // The player has been stopped, and says so.
+    for _ in 0..61 {
+        stage.take(Input::Played { until: OutputSamples(24_000) }).pass(1_000);
+    }
+    let lines = stage.lines();
+    let message = "warning DeadlineExceeded : the listener has heard nothing more";
+    assert!(lines.contains(message) && lines.contains("turn_complete Failed"), "{lines}");
+    // One that reports no more is taken to go on: the engine may, and is waited for.
+    let mut stage = Stage::new(setup(), Script { think_ms: 1_000_000, ..Script::default() });
+    stage.take(said("Count."));
+    let pcm = vec![0.1; 24 * 8_000];
+    stage.event(Event::Audio { turn: TurnId(1), start: OutputSamples(0), pcm, text_until: 0 });
+    for _ in 0..=10 {
+        stage.take(Input::Played { until: OutputSamples(0) }).pass(1_000);
+    }
+    let lines = stage.pass(5_000).lines();
+    assert!(lines.ends_with("15501 | credit 1 9001\n"), "{lines}");
+}

@@ -18,8 +18,7 @@ fn resumable() -> Setup {
 }
 
 fn resumed(snapshot: &Snapshot) -> Stage {
-    let Snapshot { history, calls, owed, turns } = snapshot.clone();
-    Stage::new(Setup { history, calls, owed, turns, ..resumable() }, Script::default())
+    Stage::new(resumable().resuming(snapshot.clone()), Script::default())
 }
 
 fn typed(text: &str, turn_complete: bool) -> Input {
@@ -112,8 +111,7 @@ fn results_of_before_are_not_wanted_when_the_user_goes_on() {
             behavior: ToolBehavior::Blocking,
             server: false,
         }],
-        owed: false,
-        turns: 0,
+        ..Snapshot::default()
     };
     let cancelled = "result c {\"error\": \"cancelled, the user interrupted\"}";
     let mut typed_into = resumed(&snapshot);

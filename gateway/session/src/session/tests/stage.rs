@@ -340,6 +340,10 @@ fn describe(request: &Request) -> String {
         Request::Credit { turn, audio_until, .. } => format!("credit {} {}", turn.0, audio_until.0 / 24),
         Request::Cancel { turn, heard_until, .. } => format!("cancel {} {}", turn.0, heard_until.0 / 24),
         Request::ToolResult { call, value, .. } => format!("result {call} {value}"),
+        Request::Configure { system_instruction, tools, .. } => {
+            let names = tools.iter().fold(String::new(), |all, tool| all + " " + &tool.name);
+            format!("configure {system_instruction:?}{names}")
+        }
         Request::Forget { before: Some(Origin::Given(index)), .. } => format!("forget before item {index}"),
         Request::Forget { before: Some(Origin::Utterance(from)), .. } => format!("forget before {}", ms(from)),
         Request::Forget { before: None, .. } => "forget nothing".into(),
