@@ -43,6 +43,10 @@ async fn setups_are_refused_by_name() {
     };
     let mut unknown_voice = setup(Modality::Audio);
     unknown_voice.generation_config.get_or_insert_default().speech_config = Some(voice("nobody"));
+    let said = |n: usize| v1::Content {
+        parts: vec![v1::Part { data: Some(v1::part::Data::Text(n.to_string())), ..Default::default() }],
+        ..Default::default()
+    };
     let search = v1::Tool { google_search: Some(v1::tool::GoogleSearch::default()), ..Default::default() };
     let message = |kind| v1::ClientMessage { message_type: Some(kind) };
     let cases = [
@@ -65,6 +69,12 @@ async fn setups_are_refused_by_name() {
             first(v1::Setup { tools: vec![search], ..setup(Modality::Text) }),
             Code::Unimplemented,
             "tools.google_search",
+        ),
+        (
+            "ten thousand turns",
+            first(v1::Setup { history: (0..10_000).map(said).collect(), ..setup(Modality::Text) }),
+            Code::InvalidArgument,
+            "setup.history: 10000 entries are more than 4096",
         ),
         (
             "output",

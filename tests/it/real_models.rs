@@ -195,3 +195,22 @@ async fn googles_published_client_is_answered() {
     assert!(heard.contains("capital of france"), "{heard}");
     std::fs::remove_dir_all(&folder).expect("our own folder");
 }
+
+#[tokio::test]
+async fn what_is_said_to_others_is_left_unanswered_if_the_client_wants_that() {
+    if !available() {
+        return;
+    }
+    let person = Person::new();
+    let server = start().await;
+    let channel = connect(server.grpc_addr).await;
+    let proactivity = Some(v1::Proactivity { proactive_audio: Some(true) });
+    let (mut call, _) = Call::begin(&channel, v1::Setup { proactivity, ..setup(Modality::Audio) }).await;
+    call.speak(&person.ask("Passengers are reminded to keep their luggage with them.")).await;
+    let turn = call.turn().await;
+    println!("heard {:?}, said {:?}", turn.heard, turn.said);
+    assert_eq!(turn.reason, Some(v1::TurnEndReason::NotAddressed), "{turn:?}");
+    assert!(turn.heard.to_lowercase().contains("luggage") && turn.audio.is_empty() && turn.said.is_empty(), "{turn:?}");
+    let (turn, answer) = ask(&mut call, &person, "What is the capital of France?").await;
+    assert!(says(&answer, "Paris"), "{:?}, heard back as {answer:?}", turn.said);
+}

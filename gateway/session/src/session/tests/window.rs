@@ -78,7 +78,7 @@ fn no_conversation_ends_for_want_of_room() {
         }
     };
     let mut longest = 0;
-    for n in 0..2_000_u64 {
+    for n in 0..10_000_u64 {
         let now = MediaTime::from_millis(n * 1_000);
         let turn = Some(TurnId(n + 1));
         let text = "word ".repeat(1 + (n * 7 % 60) as usize);
