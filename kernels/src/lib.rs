@@ -6,6 +6,7 @@
 
 pub mod cuda;
 pub mod dispatch;
+pub mod fp8;
 pub mod mmap;
 pub mod ops;
 mod pool;

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::activations::Activations;
 use super::lanes::Lanes;
+use super::narrow::Narrow;
 use super::pack::Packed;
 use super::panel::{self, Element, Half, Single};
 use super::portable::Portable;
@@ -39,6 +40,15 @@ pub(super) fn linear(
         quantised.quantise(pool, x, m, w.k);
     }
     let job = Job { x, quantised, m, width: w.n, bias, y: Shareable(y.as_mut_ptr()) };
+    if let Some(narrow) = &w.narrow {
+        let rows = 2 * backend_lanes(w.backend);
+        let tiles = narrow.n.div_ceil(rows);
+        // A tile is widened before it is multiplied, which costs as much as a few rows do.
+        return pool.for_each(tiles, grain(pool, tiles, 4 * rows * narrow.k * (m + 4)), &|range| {
+            // SAFETY: as below.
+            unsafe { run_narrow(w.backend, narrow, &job, range) };
+        });
+    }
     let tiles: usize = w.parts.iter().map(Packed::tiles).sum();
     pool.for_each(tiles, grain(pool, tiles, w.bytes() / tiles * m), &|range| {
         let (mut first_tile, mut first_output) = (0, 0);
@@ -86,6 +96,33 @@ unsafe fn run(backend: Backend, part: &Packed, job: &Job, tiles: Range<usize>, f
     }
 }
 
+/// As [`run`], for a narrowed matrix.
+///
+/// # Safety
+/// The processor has the backend's instructions, and nobody else touches the tiles' outputs.
+unsafe fn run_narrow(backend: Backend, narrow: &Narrow, job: &Job, tiles: Range<usize>) {
+    // SAFETY: the caller's promise, passed on.
+    unsafe {
+        match backend {
+            Backend::Portable => portable::narrow(narrow, job, tiles),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2 => avx2::narrow(narrow, job, tiles),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512 => avx512::narrow(narrow, job, tiles),
+            #[cfg(target_arch = "aarch64")]
+            Backend::Neon => neon::narrow(narrow, job, tiles),
+            #[cfg(target_arch = "aarch64")]
+            Backend::NeonDot => neon_dot::narrow(narrow, job, tiles),
+            _ => unreachable!("{backend:?} is not available on this architecture"),
+        }
+    }
+}
+
+/// [`Lanes::ROWS`] of a backend.
+fn backend_lanes(backend: Backend) -> usize {
+    if backend == Backend::Avx512 { 16 } else { 8 }
+}
+
 /// The kernels of one backend, each compiled with its instructions.
 macro_rules! backend {
     ($name:ident, $lanes:ty $(, $features:literal)?) => {
@@ -108,6 +145,16 @@ macro_rules! backend {
                         WeightType::Q6K => quants::<Q6K>(part, job, tiles, first_output),
                     }
                 }
+            }
+
+            /// See [`super::run_narrow`].
+            ///
+            /// # Safety
+            /// The same.
+            $(#[target_feature(enable = $features)])?
+            pub(super) unsafe fn narrow(narrow: &Narrow, job: &Job, tiles: Range<usize>) {
+                // SAFETY: the caller's promise, passed on.
+                unsafe { narrow_tiles::<$lanes>(narrow, job, tiles) }
             }
 
             $(#[target_feature(enable = $features)])?
@@ -211,6 +258,39 @@ unsafe fn float_tiles<L: Lanes, E: Element>(part: &Packed, job: &Job, tiles: Ran
     if many {
         WIDE.set(wide);
     }
+}
+
+/// As [`float_tiles`], for a narrowed matrix: each panel is widened once.
+///
+/// # Safety
+/// See [`run_narrow`].
+#[inline(always)]
+unsafe fn narrow_tiles<L: Lanes>(narrow: &Narrow, job: &Job, tiles: Range<usize>) {
+    let (width, k) = (2 * L::ROWS, narrow.k);
+    let mut wide = WIDE.take();
+    wide.resize((k * width).div_ceil(16), Line([0.0; 16]));
+    for tile in tiles {
+        let first = tile * width;
+        let left = narrow.n - first;
+        // The panels of all kinds share the buffer: rows that are not there would be another matrix's.
+        wide.iter_mut().filter(|_| left < width).for_each(|line| line.0.fill(0.0));
+        for row in 0..width.min(left) {
+            narrow.row(first + row, |c, value| wide[(c * width + row) / 16].0[(c * width + row) % 16] = value);
+        }
+        let mut row = 0;
+        while row < job.m {
+            let group = (job.m - row).min(panel::GROUP);
+            let x = job.x[row * k..(row + group) * k].as_ptr();
+            let mut out = [0.0; panel::GROUP * 2 * MOST_LANES];
+            // SAFETY: the panel is `k · width` floats and there are `group` rows.
+            unsafe {
+                panel_rows::<L, Single>(wide.as_ptr().cast(), 0, x, k, (group, 1), &mut out);
+                write(job, row, &out[..group * width], width, first, left);
+            }
+            row += group;
+        }
+    }
+    WIDE.set(wide);
 }
 
 /// Floats aligned to a cache line.

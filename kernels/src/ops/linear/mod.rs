@@ -3,10 +3,10 @@
 //! x: `[m, k]` f32, row-major. W: `[n, k]` packed by [`Weights`]. b: `[n]` f32. y: `[m, n]` f32.
 //!
 //! [`reference`] says what it means. The fast version keeps float weights and activations as they are; for quantised
-//! weights it quantises activations as well, to eight bits with a scale for each 32, and multiplies integers. `format`
-//! knows the files' blocks, `stored` those that are converted to others first, `pack` the order in memory, `activations`
-//! the eight bits; `tile` and `panel` are the kernels, written over the vector operations of `lanes`, which `avx512`,
-//! `avx2`, `neon` and `portable` provide.
+//! weights of a file it quantises activations as well, to eight bits with a scale for each 32, and multiplies integers;
+//! floats that were narrowed here (`narrow`) are widened panel by panel. `format` knows the files' blocks, `stored` those
+//! that are converted to others first, `pack` the order in memory, `activations` the eight bits; `tile` and `panel` are the
+//! kernels, written over the vector operations of `lanes`, which `avx512`, `avx2`, `neon` and `portable` provide.
 
 mod activations;
 #[cfg(target_arch = "x86_64")]
@@ -16,6 +16,7 @@ mod avx512;
 mod cpu;
 mod format;
 pub(super) mod lanes;
+mod narrow;
 #[cfg(target_arch = "aarch64")]
 pub(super) mod neon;
 mod pack;
@@ -29,6 +30,7 @@ mod tile;
 mod tests;
 
 pub use format::WeightType;
+pub use narrow::{INT4_GROUP, NarrowType};
 pub use stored::{StoredType, quantise_q8_0};
 
 use crate::dispatch::Backend;
@@ -40,6 +42,8 @@ pub struct Weights {
     k: usize,
     backend: Backend,
     parts: Vec<pack::Packed>,
+    /// Instead of parts.
+    narrow: Option<narrow::Narrow>,
 }
 
 impl Weights {
@@ -68,7 +72,34 @@ impl Weights {
             return Err(KernelError::Unsupported(format!("this processor has no {backend:?}")));
         }
         let part = pack::Packed::new(pool, backend, kind, n, k, bytes)?;
-        Ok(Self { n, k, backend, parts: vec![part] })
+        Ok(Self { n, k, backend, parts: vec![part], narrow: None })
+    }
+
+    /// Converts `weights`, a matrix `[n, k]`, to fewer bits.
+    ///
+    /// # Errors
+    /// [`KernelError::Malformed`] if the length does not fit `n × k` or one of them is 0.
+    pub fn narrow(pool: &Pool, kind: NarrowType, n: usize, k: usize, weights: &[f32]) -> Result<Self, KernelError> {
+        Self::narrow_for(Backend::best(), pool, kind, n, k, weights)
+    }
+
+    /// As [`Weights::narrow`], for a backend of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Weights::narrow`]; [`KernelError::Unsupported`] if the backend is not available.
+    pub fn narrow_for(
+        backend: Backend,
+        pool: &Pool,
+        kind: NarrowType,
+        n: usize,
+        k: usize,
+        weights: &[f32],
+    ) -> Result<Self, KernelError> {
+        if !backend.available() {
+            return Err(KernelError::Unsupported(format!("this processor has no {backend:?}")));
+        }
+        let narrow = narrow::Narrow::new(pool, kind, n, k, weights)?;
+        Ok(Self { n, k, backend, parts: Vec::new(), narrow: Some(narrow) })
     }
 
     /// Puts matrices with the same input on top of each other: one product gives the outputs of all, those of the first
@@ -82,6 +113,9 @@ impl Weights {
             return Err(KernelError::Malformed("a stack of no matrices".into()));
         };
         for next in matrices {
+            if next.narrow.is_some() || all.narrow.is_some() {
+                return Err(KernelError::Malformed("narrowed matrices cannot be stacked".into()));
+            }
             if next.k != all.k || next.backend != all.backend {
                 let message = format!(
                     "a matrix of width {} on {:?} cannot be stacked on one of width {} on {:?}",
@@ -107,7 +141,8 @@ impl Weights {
 
     /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(pack::Packed::bytes).sum()
+        let narrow = self.narrow.as_ref().map_or(0, narrow::Narrow::bytes);
+        self.parts.iter().map(pack::Packed::bytes).sum::<usize>() + narrow
     }
 
     /// Row `index` as floats (an embedding that shares its table with the output layer).
@@ -116,6 +151,9 @@ impl Weights {
     /// If there is no such row or `out` is not `k` long.
     pub fn row(&self, index: usize, out: &mut [f32]) {
         assert!(index < self.n && out.len() == self.k, "row {index} of [{}, {}] into {}", self.n, self.k, out.len());
+        if let Some(narrow) = &self.narrow {
+            return narrow.row(index, |c, value| out[c] = value);
+        }
         let mut first = 0;
         for part in &self.parts {
             if index < first + part.n {
@@ -129,8 +167,14 @@ impl Weights {
 impl std::fmt::Debug for Weights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kinds: Vec<_> = self.parts.iter().map(|part| part.kind).collect();
+        let narrow = self.narrow.as_ref().map(|narrow| narrow.kind);
         let mut all = f.debug_struct("Weights");
-        all.field("n", &self.n).field("k", &self.k).field("kinds", &kinds).field("backend", &self.backend).finish()
+        all.field("n", &self.n)
+            .field("k", &self.k)
+            .field("kinds", &kinds)
+            .field("narrow", &narrow)
+            .field("backend", &self.backend)
+            .finish()
     }
 }
 

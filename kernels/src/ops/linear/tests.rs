@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::activations::Activations;
 use super::format::{pack_six_bit_scales, six_bit_scales};
-use super::{Scratch, WeightType, Weights, linear, reference};
+use super::{INT4_GROUP, NarrowType, Scratch, WeightType, Weights, linear, reference};
 use crate::Pool;
 use crate::dispatch::Backend;
 
@@ -328,4 +328,68 @@ proptest! {
         prop_assert!(scales.iter().chain(&mins).all(|&value| value < 64));
         prop_assert_eq!(pack_six_bit_scales(scales, mins), packed);
     }
+}
+
+/// Narrowed weights of random size: wide rows, rows of one value, rows of zeros.
+fn wide_weights(random: &mut Random, n: usize, k: usize) -> Vec<f32> {
+    let size = |row: usize| [0.02, 3.0, 0.0, 1e-4][row % 4];
+    (0..n * k).map(|i| random.float() * size(i / k)).collect()
+}
+
+#[test]
+fn narrowed_weights_are_as_near_as_their_bits_allow() {
+    let mut random = Random(5);
+    for (n, k) in [(1, 1), (3, 7), (17, 128), (33, 300), (40, 513)] {
+        let weights = wide_weights(&mut random, n, k);
+        for kind in NarrowType::ALL {
+            let narrow = Weights::narrow(&Pool::new(1), kind, n, k, &weights).unwrap();
+            assert_eq!(narrow.bytes() as u64, kind.bytes(n as u64, k as u64));
+            let mut row = vec![0.0; k];
+            for index in 0..n {
+                narrow.row(index, &mut row);
+                let from = &weights[index * k..][..k];
+                let largest = |values: &[f32]| values.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+                for (c, (got, want)) in row.iter().zip(from).enumerate() {
+                    let bound = match kind {
+                        NarrowType::Bf16 => want.abs() / 256.0,
+                        NarrowType::Fp8 => (want.abs() / 16.0).max(largest(from) / 448.0 / 1_000.0),
+                        NarrowType::Int4 => largest(from.chunks(INT4_GROUP).nth(c / INT4_GROUP).unwrap()) / 13.8,
+                    };
+                    assert!((got - want).abs() <= bound + 1e-30, "{kind:?} [{index}, {c}]: {got} for {want}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn narrowed_weights_multiply_as_the_floats_that_they_mean() {
+    let mut random = Random(6);
+    for backend in Backend::ALL.into_iter().filter(|backend| backend.available()) {
+        for (n, k) in [(1, 1), (8, 5), (31, 128), (32, 129), (65, 260)] {
+            let weights = wide_weights(&mut random, n, k);
+            for kind in NarrowType::ALL {
+                let pool = Pool::new(2);
+                let narrow = Weights::narrow_for(backend, &pool, kind, n, k, &weights).unwrap();
+                let mut wide = vec![0.0; n * k];
+                wide.chunks_exact_mut(k).enumerate().for_each(|(i, row)| narrow.row(i, row));
+                let bytes: Vec<u8> = wide.iter().flat_map(|v| v.to_le_bytes()).collect();
+                let floats = Weights::pack_for(backend, &pool, WeightType::F32, n, k, &bytes).unwrap();
+                let bias: Vec<f32> = (0..n).map(|_| random.float()).collect();
+                for m in [1, 2, 7] {
+                    let x: Vec<f32> = (0..m * k).map(|_| random.float()).collect();
+                    let product = |w: &Weights, x: &[f32], m: usize| {
+                        let mut y = vec![0.0; m * n];
+                        linear(&pool, &mut Scratch::default(), x, m, w, Some(&bias), &mut y);
+                        y
+                    };
+                    let y = product(&narrow, &x, m);
+                    assert!(y == product(&floats, &x, m), "{backend:?} {kind:?} {m} × {n} × {k}");
+                    assert!(y[..n] == product(&narrow, &x[..k], 1), "a row does not depend on the others");
+                }
+            }
+        }
+    }
+    let malformed = Weights::narrow(&Pool::new(1), NarrowType::Fp8, 2, 3, &[0.0; 5]);
+    assert!(matches!(malformed, Err(crate::KernelError::Malformed(_))));
 }

@@ -54,6 +54,15 @@ impl LogMel {
     /// # Panics
     /// If `out` is not whole frames, or is one frame alone (there is nothing to reflect).
     pub fn compute(&self, pool: &Pool, pcm: &[f32], out: &mut [f32]) {
+        self.logarithms(pool, pcm, out);
+        scale(out, loudest(out));
+    }
+
+    /// The logarithms that [`scale`] makes a spectrogram of: for streams, whose maximum is not known yet.
+    ///
+    /// # Panics
+    /// As [`LogMel::compute`].
+    pub fn logarithms(&self, pool: &Pool, pcm: &[f32], out: &mut [f32]) {
         let mels = self.mels();
         assert!(out.len().is_multiple_of(mels), "log_mel: {} values are not frames of {mels}", out.len());
         let frames = out.len() / mels;
@@ -81,9 +90,18 @@ impl LogMel {
                 }
             }
         });
-        let floor = out.iter().copied().fold(f32::NEG_INFINITY, f32::max) - RANGE;
-        out.iter_mut().for_each(|v| *v = (v.max(floor) + 4.0) / 4.0);
     }
+}
+
+/// The largest of some logarithms.
+pub fn loudest(logarithms: &[f32]) -> f32 {
+    logarithms.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Makes a spectrogram of logarithms, of which the largest is `loudest`.
+pub fn scale(logarithms: &mut [f32], loudest: f32) {
+    let floor = loudest - RANGE;
+    logarithms.iter_mut().for_each(|v| *v = (v.max(floor) + 4.0) / 4.0);
 }
 
 /// Copies the samples around the centre of `frame`, reflected at 0 and at `samples`, zero from the end of `pcm` up to

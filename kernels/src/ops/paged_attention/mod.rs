@@ -2,7 +2,7 @@
 //! `out[i, h] = Σ_j softmax_j(scale · q[i, h] · k[j, g]) v[j, g]`, `g = h · kv_heads / heads` (arXiv 2309.06180).
 //!
 //! q, out: `[rows, heads, head_dim]` f32, the rows of all sequences one after another. k, v: `[blocks, block, kv_heads,
-//! head_dim]`, f32, f16 or bf16. A sequence is a table of blocks: key j lies in row `j % block` of block
+//! head_dim]`, f32, f16, bf16 or eight-bit floats. A sequence is a table of blocks: key j lies in row `j % block` of block
 //! `table[j / block]`. Its queries are the last of its positions, and none sees a key after its own.
 //!
 //! Memory may be shorter than the context: [`Visible`] keeps the latest keys and, as arXiv 2309.17453 found to be needed,
@@ -18,6 +18,7 @@ mod tests;
 use half::{bf16, f16};
 
 use crate::Pool;
+use crate::fp8::F8;
 use crate::pool::Shareable;
 
 /// What all sequences of a call have in common.
@@ -89,6 +90,13 @@ impl Element for f32 {
 }
 
 impl Element for f16 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Element for F8 {
     #[inline(always)]
     fn widen(self) -> f32 {
         self.to_f32()
