@@ -55,6 +55,16 @@ pub fn fuzz_container(data: &[u8]) {
     split_in_two(InputFormat::Container(all[usize::from(choice) % all.len()]))(data);
 }
 
+/// Pictures; the first byte chooses the kind. The rest is best seeded with a real file.
+pub fn fuzz_picture(data: &[u8]) {
+    let Some((&choice, data)) = data.split_first() else { return };
+    let mime = if choice & 1 == 0 { "image/png" } else { "image/jpeg" };
+    match crate::decode_picture(mime, data) {
+        Ok(picture) => assert_eq!(picture.rgb.len(), picture.width as usize * picture.height as usize * 3),
+        Err(error) => assert!(!matches!(error, CodecError::Failed(_)), "the decoder panicked"),
+    }
+}
+
 /// Decodes whole and in two pieces.
 fn split_in_two(format: InputFormat) -> impl Fn(&[u8]) {
     move |data| {

@@ -4,6 +4,7 @@
 //!   WAV are decoded here; FLAC, MP3, AAC, Ogg, WebM and MP4 by symphonia on a thread of their own ([`container`]); Opus
 //!   by libopus.
 //! - [`AudioOutput`] takes what the models say and yields packets of PCM, G.711 or Opus.
+//! - [`decode_picture`] takes what a camera sees.
 //! - [`InputFormat`] and [`OutputFormat`] are MIME types, parsed once at the edge.
 //! - [`resample`], [`g711`], [`opus`], [`wav`] and [`level`] are the parts, usable alone.
 //!
@@ -22,6 +23,7 @@ pub mod level;
 pub mod opus;
 mod output;
 mod pcm;
+pub mod picture;
 pub mod resample;
 pub mod wav;
 
@@ -34,3 +36,4 @@ pub use error::CodecError;
 pub use format::{Container, Endian, InputFormat, OutputFormat};
 pub use input::{AudioInput, INPUT_RATE, MAX_PUSH_BYTES, MAX_PUSH_SAMPLES};
 pub use output::{AudioOutput, OUTPUT_RATE, Packet};
+pub use picture::{Pixels, decode_picture};
