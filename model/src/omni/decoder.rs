@@ -7,13 +7,13 @@
 
 use causerie_kernels::Pool;
 use causerie_kernels::ops::linear::{self, Weights, linear};
-use causerie_kernels::ops::paged_attention::{Sequence as Paged, Shape, Visible, paged_attention};
+use causerie_kernels::ops::paged_attention::{Sequence as Paged, Shape, Visible};
 use causerie_kernels::ops::rms_norm::rms_norm;
 use causerie_kernels::ops::rope::{Position, Rope, Turns};
 
 use super::OmniError;
 use super::config::{FeedForwardConfig, TextConfig};
-use super::kv::{KvStore, Sequence};
+use super::kv::{KvStore, KvType, Layout, Sequence};
 use super::load::Loader;
 use super::rope::rope;
 use super::trace::Trace;
@@ -26,7 +26,6 @@ pub(super) struct Decoder {
     layers: Vec<Layer>,
     norm: Vec<f32>,
     rope: Rope,
-    visible: Visible,
 }
 
 struct Layer {
@@ -106,13 +105,12 @@ impl Decoder {
             norm: loader.vector(&format!("{name}.norm.weight"), config.hidden)?,
             rope: rope(&config.rope, config.head_dim),
             config: config.clone(),
-            visible: Visible::All,
         })
     }
 
-    /// Memory for sequences of this decoder.
+    /// Memory for sequences of this decoder, in 32-bit floats, all of which rows see.
     pub(super) fn store(&self, block: usize, blocks: usize) -> KvStore {
-        KvStore::new(self.config.layers, self.config.kv_width(), block, blocks)
+        KvStore::new(layout(&self.config, KvType::F32, block, blocks), Visible::All)
     }
 
     /// Runs rows through all layers; results are in [`Scratch::hidden`] and [`Scratch::kept`].
@@ -220,13 +218,17 @@ impl Decoder {
             })
             .collect();
         let scale = 1.0 / (head_dim as f32).sqrt();
-        let shape = Shape { heads, kv_heads, head_dim, block: store.block(), scale, visible: self.visible };
-        let (k, v) = store.layer(index);
+        let shape = Shape { heads, kv_heads, head_dim, block: store.block(), scale, visible: store.visible() };
         resize(&mut s.heads, m * q_width);
-        paged_attention(pool, &shape, &s.q, k, v, &sequences, &mut s.heads);
+        store.attend(pool, index, &shape, &s.q, &sequences, &mut s.heads);
         resize(&mut s.out, m * config.hidden);
         linear(pool, &mut s.linear, &s.heads, m, &layer.output, None, &mut s.out);
     }
+}
+
+/// The layout of a decoder's memory.
+pub(super) fn layout(config: &TextConfig, kind: KvType, block: usize, blocks: usize) -> Layout {
+    Layout { kind, layers: config.layers, width: config.kv_width(), block, blocks }
 }
 
 impl Layer {
@@ -235,12 +237,12 @@ impl Layer {
         let attention = |part: &str| format!("{name}.self_attn.{part}.weight");
         Ok(Self {
             input_norm: loader.vector(&format!("{name}.input_layernorm.weight"), hidden)?,
-            q: loader.matrix(&attention("q_proj"), q, hidden)?,
-            k: loader.matrix(&attention("k_proj"), kv, hidden)?,
-            v: loader.matrix(&attention("v_proj"), kv, hidden)?,
+            q: loader.layer_matrix(&attention("q_proj"), q, hidden)?,
+            k: loader.layer_matrix(&attention("k_proj"), kv, hidden)?,
+            v: loader.layer_matrix(&attention("v_proj"), kv, hidden)?,
             q_norm: loader.vector(&attention("q_norm"), config.head_dim)?,
             k_norm: loader.vector(&attention("k_norm"), config.head_dim)?,
-            output: loader.matrix(&attention("o_proj"), hidden, q)?,
+            output: loader.layer_matrix(&attention("o_proj"), hidden, q)?,
             feed_forward_norm: loader.vector(&format!("{name}.post_attention_layernorm.weight"), hidden)?,
             feed_forward: feed_forward(loader, &format!("{name}.mlp"), config)?,
         })
@@ -250,13 +252,13 @@ impl Layer {
 fn feed_forward(loader: &Loader<'_>, name: &str, config: &TextConfig) -> Result<FeedForward, OmniError> {
     let hidden = config.hidden;
     match config.feed_forward {
-        FeedForwardConfig::Dense { inner } => Ok(FeedForward::dense(expert(loader, name, inner, hidden)?)),
+        FeedForwardConfig::Dense { inner } => Ok(FeedForward::dense(expert(loader, name, inner, hidden, true)?)),
         FeedForwardConfig::Experts { experts, top_k, inner, normalise, shared } => {
-            let all = (0..experts).map(|e| expert(loader, &format!("{name}.experts.{e}"), inner, hidden));
+            let all = (0..experts).map(|e| expert(loader, &format!("{name}.experts.{e}"), inner, hidden, true));
             let weights = loader.matrix(&format!("{name}.gate.weight"), experts, hidden)?;
             let shared = shared.map(|inner| {
                 Ok::<_, OmniError>(Shared {
-                    expert: expert(loader, &format!("{name}.shared_expert"), inner, hidden)?,
+                    expert: expert(loader, &format!("{name}.shared_expert"), inner, hidden, true)?,
                     gate: Some(loader.matrix(&format!("{name}.shared_expert_gate.weight"), 1, hidden)?),
                 })
             });
@@ -269,13 +271,20 @@ fn feed_forward(loader: &Loader<'_>, name: &str, config: &TextConfig) -> Result<
     }
 }
 
-/// A gated network of two layers: `{name}.gate_proj`, `up_proj`, `down_proj`.
-pub(super) fn expert(loader: &Loader<'_>, name: &str, inner: usize, hidden: usize) -> Result<Expert, OmniError> {
-    Ok(Expert {
-        gate: loader.matrix(&format!("{name}.gate_proj.weight"), inner, hidden)?,
-        up: loader.matrix(&format!("{name}.up_proj.weight"), inner, hidden)?,
-        down: loader.matrix(&format!("{name}.down_proj.weight"), hidden, inner)?,
-    })
+/// A gated network of two layers: `{name}.gate_proj`, `up_proj`, `down_proj`. Those of decoders' layers may be narrow.
+pub(super) fn expert(
+    loader: &Loader<'_>,
+    name: &str,
+    inner: usize,
+    hidden: usize,
+    layer: bool,
+) -> Result<Expert, OmniError> {
+    let matrix = |part: &str, n, k| {
+        let name = format!("{name}.{part}_proj.weight");
+        if layer { loader.layer_matrix(&name, n, k) } else { loader.matrix(&name, n, k) }
+    };
+    let (gate, up) = (matrix("gate", inner, hidden)?, matrix("up", inner, hidden)?);
+    Ok(Expert { gate, up, down: matrix("down", hidden, inner)? })
 }
 
 /// Adds rows of `from`, one after another, to the `rows` of `x`.

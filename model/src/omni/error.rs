@@ -71,9 +71,24 @@ pub enum OmniError {
         /// What.
         value: f32,
     },
-    /// Weights cannot be placed in that type yet.
-    #[error("weights as {0} are not supported")]
-    Placement(&'static str),
+    /// A window beyond what the model's positions reach.
+    #[error("a window of {window} tokens is beyond the {reach} that the model's positions reach; scale them (yarn)")]
+    Window {
+        /// Tokens wanted.
+        window: usize,
+        /// Tokens reached.
+        reach: usize,
+    },
+    /// The device has not enough memory.
+    #[error("{needed} bytes are needed, the device has {device}:\n{report}")]
+    Fit {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes of the device.
+        device: u64,
+        /// What needs how much.
+        report: String,
+    },
     /// A token that the model does not have.
     #[error("token {token} is outside of the vocabulary of {vocabulary}")]
     Token {

@@ -1,17 +1,20 @@
 //! From a checkpoint's tensors to weights in memory: every name and shape is checked, every value is a finite number, and
 //! at the end every tensor of the checkpoint has been used.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
 use causerie_kernels::Pool;
-use causerie_kernels::ops::linear::{WeightType, Weights};
+use causerie_kernels::ops::linear::{NarrowType, WeightType, Weights};
 
 use super::OmniError;
 use super::checkpoint::{Checkpoint, Tensor};
 
-/// How weights are kept in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How weights are kept in memory. What is narrower than bfloat16 is for the layers of the decoders, which are nearly all
+/// of a model; embeddings, heads, routers, towers and vocoder are bfloat16 then. Norms and convolutions are always 32-bit
+/// floats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Placement {
     /// 32-bit floats, whatever the checkpoint stores.
     #[default]
@@ -24,34 +27,65 @@ pub enum Placement {
     Int4,
 }
 
+impl Placement {
+    /// What a matrix of a decoder's layers is narrowed to, or any other one.
+    pub(super) fn of(self, layer: bool) -> Option<NarrowType> {
+        match self {
+            Self::F32 => None,
+            Self::Fp8 if layer => Some(NarrowType::Fp8),
+            Self::Int4 if layer => Some(NarrowType::Int4),
+            Self::Bf16 | Self::Fp8 | Self::Int4 => Some(NarrowType::Bf16),
+        }
+    }
+}
+
+impl std::fmt::Display for Placement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Fp8 => "fp8",
+            Self::Int4 => "int4",
+        })
+    }
+}
+
 /// Takes tensors out of a checkpoint by name. Absent ones are noted and stand as zeros, so that one load names all that is
 /// missing: [`Loader::finish`] tells.
 pub(super) struct Loader<'a> {
     pool: &'a Pool,
     checkpoint: &'a Checkpoint,
+    placement: Placement,
+    placed: Cell<u64>,
     used: RefCell<BTreeSet<String>>,
     missing: RefCell<Vec<String>>,
 }
 
 impl<'a> Loader<'a> {
-    /// # Errors
-    /// [`OmniError::Placement`] for placements that are not there yet.
-    pub(super) fn new(pool: &'a Pool, checkpoint: &'a Checkpoint, placement: Placement) -> Result<Self, OmniError> {
-        match placement {
-            Placement::F32 => {}
-            Placement::Bf16 => return Err(OmniError::Placement("bf16")),
-            Placement::Fp8 => return Err(OmniError::Placement("fp8")),
-            Placement::Int4 => return Err(OmniError::Placement("int4")),
+    pub(super) fn new(pool: &'a Pool, checkpoint: &'a Checkpoint, placement: Placement) -> Self {
+        Self {
+            pool,
+            checkpoint,
+            placement,
+            placed: Cell::default(),
+            used: RefCell::default(),
+            missing: RefCell::default(),
         }
-        Ok(Self { pool, checkpoint, used: RefCell::default(), missing: RefCell::default() })
     }
 
     pub(super) fn pool(&self) -> &Pool {
         self.pool
     }
 
-    /// The values of a tensor of that shape.
+    /// The values of a tensor of that shape, to be kept as they are.
     pub(super) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, OmniError> {
+        let values = self.read(name, shape)?;
+        self.place(None, values.len(), 1);
+        Ok(values)
+    }
+
+    /// The values of a tensor of that shape, to be [packed](Loader::pack).
+    pub(super) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, OmniError> {
         let Some(tensor) = self.find(name, shape)? else { return Ok(vec![0.0; shape.iter().product()]) };
         let values = tensor.floats(name)?;
         self.checkpoint.release(name);
@@ -68,8 +102,28 @@ impl<'a> Loader<'a> {
 
     /// A matrix `[n, k]`, packed.
     pub(super) fn matrix(&self, name: &str, n: usize, k: usize) -> Result<Weights, OmniError> {
-        let values = self.values(name, &[n, k])?;
-        pack(self.pool, n, k, &values)
+        self.pack(n, k, &self.read(name, &[n, k])?)
+    }
+
+    /// A matrix of a decoder's layer, packed: as narrow as is wanted.
+    pub(super) fn layer_matrix(&self, name: &str, n: usize, k: usize) -> Result<Weights, OmniError> {
+        self.pack_as(self.placement.of(true), n, k, &self.read(name, &[n, k])?)
+    }
+
+    /// Packs `values`, a matrix `[n, k]`.
+    pub(super) fn pack(&self, n: usize, k: usize, values: &[f32]) -> Result<Weights, OmniError> {
+        self.pack_as(self.placement.of(false), n, k, values)
+    }
+
+    fn pack_as(&self, kind: Option<NarrowType>, n: usize, k: usize, values: &[f32]) -> Result<Weights, OmniError> {
+        self.place(kind, n, k);
+        let Some(kind) = kind else { return pack(self.pool, n, k, values) };
+        Ok(Weights::narrow(self.pool, kind, n, k, values)?)
+    }
+
+    fn place(&self, kind: Option<NarrowType>, n: usize, k: usize) {
+        let (n, k) = (n as u64, k as u64);
+        self.placed.set(self.placed.get() + kind.map_or(4 * n * k, |kind| kind.bytes(n, k)));
     }
 
     fn find(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor<'a>>, OmniError> {
@@ -85,8 +139,8 @@ impl<'a> Loader<'a> {
         Ok(Some(tensor))
     }
 
-    /// Whether all that was asked for was there, and all that is there was asked for.
-    pub(super) fn finish(self) -> Result<(), OmniError> {
+    /// Whether all that was asked for was there, and all that is there was asked for. Returns the bytes that it takes.
+    pub(super) fn finish(self) -> Result<u64, OmniError> {
         let missing = self.missing.into_inner();
         if let Some(first) = missing.first() {
             return Err(OmniError::MissingTensors { count: missing.len(), first: first.clone() });
@@ -95,13 +149,13 @@ impl<'a> Loader<'a> {
         let extra: Vec<&str> = self.checkpoint.names().filter(|name| !used.contains(*name)).collect();
         match extra.first() {
             Some(first) => Err(OmniError::ExtraTensors { count: extra.len(), first: (*first).to_owned() }),
-            None => Ok(()),
+            None => Ok(self.placed.get()),
         }
     }
 }
 
-/// Packs `values`, a matrix `[n, k]`.
-pub(super) fn pack(pool: &Pool, n: usize, k: usize, values: &[f32]) -> Result<Weights, OmniError> {
+/// Packs `values`, a matrix `[n, k]`, as they are.
+fn pack(pool: &Pool, n: usize, k: usize, values: &[f32]) -> Result<Weights, OmniError> {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     Ok(Weights::pack(pool, WeightType::F32, n, k, &bytes)?)
 }

@@ -8,6 +8,7 @@
 //! - `decoder`, `rope`, [`kv`]: what thinker, talker and code predictor have in common; `layers`: what the others have.
 //! - [`audio`], [`vision`], [`positions`], `thinker`: the understanding part.
 //! - `talker`, [`code2wav`]: the speaking part.
+//! - [`plan`]: what it needs, before it is loaded.
 //! - [`engine`]: conversations over all of it.
 
 pub mod audio;
@@ -21,6 +22,7 @@ pub mod kv;
 mod layers;
 mod load;
 pub mod parity;
+pub mod plan;
 pub mod positions;
 mod rope;
 mod talker;
@@ -54,6 +56,7 @@ pub struct Omni {
     thinker: Thinker,
     talker: Talker,
     code2wav: Code2Wav,
+    bytes: u64,
 }
 
 impl Omni {
@@ -62,16 +65,25 @@ impl Omni {
     /// # Errors
     /// [`OmniError`], naming the file, field or tensor.
     pub fn load(pool: &Pool, dir: &Path, placement: Placement) -> Result<Self, OmniError> {
-        let config = Config::read(dir)?;
+        Self::load_as(pool, dir, Config::read(dir)?, placement)
+    }
+
+    /// As [`Omni::load`], with a shape of the caller's: that of the folder, but for what tensors do not tell.
+    pub(crate) fn load_as(pool: &Pool, dir: &Path, config: Config, placement: Placement) -> Result<Self, OmniError> {
         let checkpoint = Checkpoint::open(dir)?;
-        let loader = Loader::new(pool, &checkpoint, placement)?;
+        let loader = Loader::new(pool, &checkpoint, placement);
         let audio = AudioTower::load(&loader, &config.thinker.audio)?;
         let vision = VisionTower::load(&loader, &config.thinker.vision)?;
         let thinker = Thinker::load(&loader, &config.thinker)?;
         let talker = Talker::load(&loader, &config.talker)?;
         let code2wav = Code2Wav::load(&loader, &config.code2wav)?;
-        loader.finish()?;
-        Ok(Self { config, audio, vision, thinker, talker, code2wav })
+        let bytes = loader.finish()?;
+        Ok(Self { config, audio, vision, thinker, talker, code2wav, bytes })
+    }
+
+    /// Bytes of its weights.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Its shape.

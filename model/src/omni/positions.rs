@@ -22,6 +22,9 @@ pub struct Video {
     pub grid: Grid,
     /// From one grid of patches to the next.
     pub seconds_per_grid: f64,
+    /// How long after the beginning of the video before it this one begins, where both are of one stream of frames that
+    /// are told as videos of their own.
+    pub since: Option<f64>,
 }
 
 /// What positions the tokens of a video get that comes with its sound.
@@ -66,7 +69,8 @@ pub fn positions(
     videos: &[Video],
     video_with_sound: VideoWithSound,
 ) -> Result<Positions, OmniError> {
-    let walk = Walk { config, tokens, video_with_sound, at: 0, next: 0.0, of: Vec::with_capacity(tokens.len()) };
+    let walk =
+        Walk { config, tokens, video_with_sound, at: 0, next: 0.0, began: 0.0, of: Vec::with_capacity(tokens.len()) };
     walk.run(images, videos)
 }
 
@@ -78,6 +82,8 @@ struct Walk<'a> {
     at: usize,
     /// Its position, if it is a word.
     next: f64,
+    /// Where the last video began.
+    began: f64,
     of: Vec<Position>,
 }
 
@@ -98,7 +104,11 @@ impl Walk<'_> {
                 let grid = *images.next().ok_or_else(|| self.short("image"))?;
                 self.grids(grid, 1.0, image)?;
             } else if token == video {
-                let Video { grid, seconds_per_grid } = *videos.next().ok_or_else(|| self.short("video"))?;
+                let Video { grid, seconds_per_grid, since } = *videos.next().ok_or_else(|| self.short("video"))?;
+                if let Some(since) = since {
+                    self.next = self.next.max(self.began + since * self.config.positions_per_second);
+                }
+                self.began = self.next;
                 self.grids(grid, seconds_per_grid, video)?;
             } else {
                 self.word();

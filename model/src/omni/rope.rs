@@ -77,4 +77,61 @@ mod tests {
         assert!((plain[63] - far[63]).abs() < 1e-9, "{} {}", plain[63], far[63]);
         assert!(plain[32] > 1.01 * scaled[32] && 3.99 * scaled[32] > plain[32]);
     }
+
+    /// Speeds and magnitude as the reference implementation computes them (transformers 5.23.0, `ROPE_INIT_FUNCTIONS["yarn"]`,
+    /// heads of 128 values, a base of 1e6).
+    #[test]
+    fn yarn_is_that_of_the_reference() {
+        const PAIRS: [usize; 11] = [0, 10, 20, 22, 25, 30, 35, 39, 40, 45, 63];
+        let cases = [
+            (
+                4.0,
+                32_768,
+                1.138_629_4,
+                [
+                    1.0,
+                    0.115_478_2,
+                    0.013_335_215,
+                    0.008_659_643,
+                    0.004_131_738,
+                    1.064_361e-3,
+                    2.462_584e-4,
+                    6.490_394e-5,
+                    4.445_698_5e-5,
+                    1.510_740_9e-5,
+                    3.102_344_4e-7,
+                ],
+            ),
+            (
+                16.0,
+                65_536,
+                1.277_258_9,
+                [
+                    1.0,
+                    0.115_478_2,
+                    0.013_335_215,
+                    0.008_659_643,
+                    0.004_531_584,
+                    1.200_236_8e-3,
+                    2.635_734_3e-4,
+                    6.247_005e-5,
+                    4.053_431e-5,
+                    3.776_852_3e-6,
+                    7.755_861e-8,
+                ],
+            ),
+        ];
+        for (factor, trained, magnitude, speeds) in cases {
+            let scaling = Scaling::Yarn { factor, trained };
+            let rope = rope(&RopeConfig { base: 1e6, sections: None, scaling }, 128);
+            let (mut turns, mut x) = (Turns::default(), [vec![1.0_f32; 64], vec![0.0; 64]].concat());
+            rope.turns([1], &mut turns);
+            rope.apply(&turns, &mut x, 128, 1, 128);
+            for (pair, speed) in PAIRS.into_iter().zip(speeds) {
+                let (angle, length) = (x[64 + pair].atan2(x[pair]), x[64 + pair].hypot(x[pair]));
+                assert!((angle - speed).abs() < 1e-5 * speed, "factor {factor}, pair {pair}: {angle} for {speed}");
+                assert!((length - magnitude).abs() < 1e-5, "factor {factor}: {length} for {magnitude}");
+            }
+        }
+    }
 }

@@ -16,7 +16,7 @@ use causerie_kernels::ops::linear::{self, Weights};
 use super::OmniError;
 use super::config::AudioConfig;
 use super::layers::{Linear, Norm};
-use super::load::{Loader, pack};
+use super::load::Loader;
 use crate::lm::moe::add;
 use crate::lm::resize;
 
@@ -181,11 +181,11 @@ fn projection(
     bands: usize,
 ) -> Result<Linear, OmniError> {
     let width = channels * bands;
-    let values = loader.values(name, &[hidden, width])?;
+    let values = loader.read(name, &[hidden, width])?;
     let place = |column: usize| column % channels * bands + column / channels;
     let turned: Vec<f32> =
         values.chunks_exact(width).flat_map(|row| (0..width).map(|column| row[place(column)])).collect();
-    Ok(Linear::of(pack(loader.pool(), hidden, width, &turned)?, None))
+    Ok(Linear::of(loader.pack(hidden, width, &turned)?, None))
 }
 
 /// Sines in the first half of a row, cosines in the second; the waves' lengths grow geometrically.

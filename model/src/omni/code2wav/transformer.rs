@@ -137,7 +137,7 @@ impl Layer {
             output: matrix("o_proj", hidden, q)?,
             attention_scale: vector("self_attn_layer_scale.scale")?,
             feed_forward_norm: vector("post_attention_layernorm.weight")?,
-            feed_forward: expert(loader, &format!("{name}.mlp"), config.inner, hidden)?,
+            feed_forward: expert(loader, &format!("{name}.mlp"), config.inner, hidden, false)?,
             feed_forward_scale: vector("mlp_layer_scale.scale")?,
         })
     }

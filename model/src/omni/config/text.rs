@@ -137,6 +137,14 @@ impl TextConfig {
         })
     }
 
+    /// Positions that rows may have: those of the configuration, or as many as scaling reaches.
+    pub fn reach(&self) -> usize {
+        match self.rope.scaling {
+            Scaling::None => self.context,
+            Scaling::Yarn { factor, trained } => self.context.max((trained as f64 * factor) as usize),
+        }
+    }
+
     /// Values of all heads of queries.
     pub fn q_width(&self) -> usize {
         self.heads * self.head_dim

@@ -71,7 +71,11 @@ pub(super) fn prompt(pool: &Pool, omni: &Omni, case: &Case, more: usize) -> Resu
     let videos: Vec<Video> = grids
         .iter()
         .enumerate()
-        .map(|(i, grid)| Video { grid: *grid, seconds_per_grid: seconds.get(i).map_or(1.0, |s| f64::from(*s)) })
+        .map(|(i, grid)| Video {
+            grid: *grid,
+            seconds_per_grid: seconds.get(i).map_or(1.0, |s| f64::from(*s)),
+            since: None,
+        })
         .collect();
 
     let positions = positions(config, &tokens, &images, &videos, VideoWithSound::Merged)?;

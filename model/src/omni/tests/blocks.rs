@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use crate::omni::kv::{Blocks, KvStore, Sequence};
+use causerie_kernels::ops::paged_attention::Visible;
+
+use crate::omni::kv::{Blocks, KvStore, KvType, Layout, Sequence};
 
 const BLOCK: usize = 4;
 const WIDTH: usize = 2;
@@ -27,17 +29,17 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// Values of the positions that a sequence holds.
 fn held(store: &KvStore, sequence: &Sequence) -> Vec<f32> {
-    let (k, _) = store.layer(0);
-    let at = |p: usize| (sequence.table()[p / BLOCK] as usize * BLOCK + p % BLOCK) * WIDTH;
-    (0..sequence.len()).map(|p| k[at(p)]).collect()
+    (0..sequence.len()).map(|p| store.key(0, LAYOUT.place(sequence.table(), p))).collect()
 }
+
+const LAYOUT: Layout = Layout { kind: KvType::F32, layers: 1, width: WIDTH, block: BLOCK, blocks: COUNT };
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn sequences_hold_what_was_written_and_share_nothing_that_changes(ops in prop::collection::vec(op(), 1..60)) {
-        let mut store = KvStore::new(1, WIDTH, BLOCK, COUNT);
+        let mut store = KvStore::new(LAYOUT, Visible::All);
         let mut sequences: [Sequence; 3] = Default::default();
         let mut model: [Vec<f32>; 3] = Default::default();
         let mut next = 0.0;
@@ -91,4 +93,78 @@ fn a_pool_without_room_says_how_much_is_left() {
     let error = blocks.take(2, &mut table).unwrap_err();
     assert_eq!(error.to_string(), "2 blocks of memory are needed, 1 are free");
     assert_eq!(table.len(), 2);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Under a window, every row finds all that it sees, and nothing else is kept.
+    #[test]
+    fn a_window_keeps_what_rows_see_and_gives_back_the_rest(
+        window in 1_usize..20,
+        sinks in 0_usize..9,
+        ops in prop::collection::vec((any::<bool>(), 0_usize..50), 1..60),
+    ) {
+        let visible = Visible::Recent { window, sinks };
+        let layout = Layout { blocks: 40, ..LAYOUT };
+        let mut store = KvStore::new(layout, visible);
+        let mut sequence = Sequence::default();
+        let mut model: Vec<f32> = Vec::new();
+        let mut next = 0.0;
+        for (grow, n) in ops {
+            if grow {
+                let n = n % 7 + 1;
+                store.reserve(&mut sequence, n).unwrap();
+                for _ in 0..n {
+                    next += 1.0;
+                    store.write(0, &sequence, &[next; WIDTH], &[next; WIDTH]);
+                    store.advance(&mut sequence, 1);
+                    model.push(next);
+                }
+                let (_, from) = visible.of(sequence.len() - n);
+                let most = sinks.div_ceil(BLOCK) + (sequence.len() - from).div_ceil(BLOCK) + 1;
+                prop_assert!(40 - store.blocks().free() <= most, "{} of {most}", 40 - store.blocks().free());
+            } else {
+                let asked = n.min(model.len());
+                let left = store.truncate(&mut sequence, n);
+                prop_assert!(left == sequence.len() && left <= asked);
+                model.truncate(left);
+            }
+            // What the next row would see is there, as it was written.
+            let (sinks, from) = visible.of(sequence.len());
+            for p in (0..sinks).chain(from..sequence.len()) {
+                prop_assert_eq!(store.key(0, layout.place(sequence.table(), p)), model[p]);
+            }
+        }
+        store.release(&mut sequence);
+        prop_assert_eq!(store.blocks().free(), 40);
+    }
+}
+
+/// The windows of a 30 B model on one H200: what lies beyond 2³¹ is addressed.
+#[test]
+fn a_million_positions_are_addressed() {
+    const WINDOW: usize = 1 << 20;
+    let layout = Layout { kind: KvType::Fp8, layers: 48, width: 512, block: 16, blocks: 2 * WINDOW / 16 };
+    assert_eq!(layout.position_bytes(), 48 << 10);
+    assert_eq!(layout.bytes(), 2 * (48 << 30));
+    let mut blocks = Blocks::new(layout.blocks);
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    // Two sequences that grow in turn, so that their blocks lie among each other.
+    for _ in 0..WINDOW / 16 {
+        blocks.take(1, &mut first).unwrap();
+        blocks.take(1, &mut second).unwrap();
+    }
+    assert!(blocks.take(1, &mut first).is_err());
+    let last = layout.place(&second, WINDOW - 1);
+    assert!(last + 512 <= layout.blocks * layout.block * layout.width, "inside of its layer");
+    let of_all = 47 * 2 * (layout.blocks * layout.block * layout.width) as u64 + last as u64;
+    assert!(of_all > 1 << 31 && of_all < layout.bytes());
+    // No two positions share a place.
+    let mut places: Vec<usize> = first.iter().chain(&second).map(|b| *b as usize).collect();
+    places.sort_unstable();
+    places.dedup();
+    assert_eq!(places.len(), layout.blocks);
+    first.into_iter().chain(second).for_each(|block| blocks.give_back(block));
+    assert_eq!(blocks.free(), layout.blocks);
 }

@@ -14,7 +14,7 @@ use causerie_kernels::ops::rope::{Pairing, Rope, Turns};
 use super::OmniError;
 use super::config::VisionConfig;
 use super::layers::{Linear, Norm};
-use super::load::{Loader, pack};
+use super::load::Loader;
 use super::positions::Grid;
 use crate::lm::moe::add;
 use crate::lm::resize;
@@ -79,8 +79,8 @@ impl VisionTower {
         let name = |part: &str| format!("thinker.visual.{part}");
         let VisionConfig { hidden, channels, frames, patch, side, .. } = *config;
         let shape = [hidden, channels, frames, patch, patch];
-        let values = loader.values(&name("patch_embed.proj.weight"), &shape)?;
-        let weights = pack(loader.pool(), hidden, config.patch_values(), &values)?;
+        let values = loader.read(&name("patch_embed.proj.weight"), &shape)?;
+        let weights = loader.pack(hidden, config.patch_values(), &values)?;
         let bias = loader.vector(&name("patch_embed.proj.bias"), hidden)?;
         let deepstack = 0..config.deepstack.len();
         Ok(Self {
