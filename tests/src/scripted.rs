@@ -197,6 +197,7 @@ impl Conversation {
             }
             Request::Configure { system_instruction, tools, .. } => self.task = task(system_instruction, tools),
             Request::Forget { .. }
+            | Request::Frame { .. }
             | Request::Open { .. }
             | Request::Close { .. }
             | Request::Listen { .. }

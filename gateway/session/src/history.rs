@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use causerie_model_api::{Content, Item, Origin, Role};
+use causerie_model_api::{Content, Item, Origin, Picture, Role};
 
 /// Entries kept.
 pub(crate) const MAX_ITEMS: usize = 4_096;
@@ -32,8 +32,17 @@ pub(crate) fn max_content_bytes(context_tokens: u32) -> usize {
     }
 }
 
+/// Bytes of pixels that one message may bring, and that are kept.
+pub(crate) const MAX_PIXEL_BYTES: usize = 16 << 20;
+
 /// What an entry weighs beside its text: the marks of a chat template, in bytes of text that take as many tokens.
 const ENTRY_WEIGHT: usize = 16;
+
+/// Bytes of text that a token of a picture weighs.
+const TOKEN: usize = 4;
+
+/// What even the smallest picture counts for in [`MAX_PIXEL_BYTES`]: about what an engine makes of it.
+const LEAST_PICTURE: usize = 64 << 10;
 
 /// What an utterance weighs that the engine does not put into words: 4 s at 25 tokens.
 const SOUND_WEIGHT: usize = 400;
@@ -41,7 +50,10 @@ const SOUND_WEIGHT: usize = 400;
 pub(crate) struct History {
     max_content_bytes: usize,
     entries: VecDeque<Entry>,
+    /// Of text.
     bytes: usize,
+    /// Bytes of pixels.
+    pixels: usize,
     weight: usize,
     next: u64,
     /// Items that the engine was given so far.
@@ -64,7 +76,7 @@ pub(crate) struct Place(u64);
 impl History {
     /// An empty one, by what a message may bring.
     pub(crate) fn new(max_content_bytes: usize) -> Self {
-        Self { max_content_bytes, entries: VecDeque::new(), bytes: 0, weight: 0, next: 0, given: 0, revision: 0 }
+        Self { max_content_bytes, entries: VecDeque::new(), bytes: 0, pixels: 0, weight: 0, next: 0, given: 0, revision: 0 }
     }
 
     /// Most bytes of text that one message may bring.
@@ -100,6 +112,7 @@ impl History {
     pub(crate) fn put(&mut self, place: Place, item: Item, origin: Option<Origin>) {
         self.revision += 1;
         self.bytes += bytes(&item);
+        self.pixels += pixels(&item);
         self.weight += weight(&item);
         let at = self.entries.partition_point(|entry| entry.place <= place.0);
         self.entries.insert(at, Entry { place: place.0, item, origin });
@@ -112,6 +125,7 @@ impl History {
         {
             self.revision += 1;
             self.bytes -= bytes(&entry.item);
+            self.pixels -= pixels(&entry.item);
             self.weight -= weight(&entry.item);
         }
     }
@@ -130,9 +144,10 @@ impl History {
         self.revision
     }
 
-    /// Whether everything that was said is known in words.
+    /// Whether everything that was said is known in words, and nothing was shown.
     pub(crate) fn is_written(&self) -> bool {
-        self.entries.iter().all(|entry| !entry.item.content.is_empty())
+        let shows = |content: &Content| matches!(content, Content::Picture(_));
+        self.entries.iter().all(|entry| !entry.item.content.is_empty() && !entry.item.content.iter().any(shows))
     }
 
     /// How much room it takes, in a unit of its own: about bytes of text.
@@ -142,7 +157,7 @@ impl History {
 
     /// Whether there is more than is kept.
     pub(crate) fn is_full(&self) -> bool {
-        self.entries.len() > MAX_ITEMS || self.bytes > self.max_bytes()
+        self.entries.len() > MAX_ITEMS || self.bytes > self.max_bytes() || self.pixels > MAX_PIXEL_BYTES
     }
 
     /// Forgets the oldest turns until what is left weighs `keep` or less, but never the last one; at least one goes. The
@@ -156,6 +171,7 @@ impl History {
         self.revision += 1;
         for entry in self.entries.drain(..at) {
             self.bytes -= bytes(&entry.item);
+            self.pixels -= pixels(&entry.item);
             self.weight -= weight(&entry.item);
         }
         Some(origin)
@@ -177,22 +193,35 @@ impl History {
         last
     }
 
-    /// Forgets down to three quarters of what is kept at most.
+    /// Forgets a quarter, where there is more than is kept.
     pub(crate) fn forget_bound(&mut self) -> Option<Origin> {
-        let by_bytes = self.max_bytes() / 4 * 3;
+        // Pixels take more bytes than they weigh.
+        let by_bytes = if self.pixels > MAX_PIXEL_BYTES { self.weight } else { self.max_bytes() } / 4 * 3;
         let by_count = self.weight / self.entries.len().max(1) * (MAX_ITEMS / 4 * 3);
         self.forget(by_bytes.min(by_count))
     }
 }
 
 fn weight(item: &Item) -> usize {
-    ENTRY_WEIGHT + if item.content.is_empty() { SOUND_WEIGHT } else { bytes(item) }
+    let pictures: usize =
+        item.content.iter().map(|content| picture(content, |p| p.resolution().tokens() * TOKEN)).sum();
+    ENTRY_WEIGHT + pictures + if item.content.is_empty() { SOUND_WEIGHT } else { bytes(item) }
+}
+
+fn picture(content: &Content, of: impl Fn(&Picture) -> usize) -> usize {
+    if let Content::Picture(picture) = content { of(picture) } else { 0 }
+}
+
+/// Bytes of pixels in an entry.
+pub(crate) fn pixels(item: &Item) -> usize {
+    item.content.iter().map(|content| picture(content, |p| p.rgb().len().max(LEAST_PICTURE))).sum()
 }
 
 /// Bytes of text in an entry.
 pub(crate) fn bytes(item: &Item) -> usize {
     let of = |content: &Content| match content {
         Content::Text(text) => text.len(),
+        Content::Picture(_) => 0,
         Content::ToolCall(call) => call.id.len() + call.name.len() + call.arguments.len(),
         Content::ToolResult { call, name, value } => call.len() + name.len() + value.len(),
     };
@@ -201,7 +230,7 @@ pub(crate) fn bytes(item: &Item) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use causerie_model_api::InputSamples;
+    use causerie_model_api::{InputSamples, MediaResolution};
 
     use super::*;
 
@@ -250,6 +279,22 @@ mod tests {
         history.push(Item::text(Role::Tool, "t"));
         history.give(Item::text(Role::Model, "u"));
         assert_eq!(history.forget(0), Some(Origin::Given(3)), "what is no turn goes as well, if it must");
+    }
+
+    #[test]
+    fn pictures_count_by_their_pixels_and_weigh_by_their_tokens() {
+        let mut history = History::new(max_content_bytes(0));
+        let mut given = 0;
+        while !history.is_full() {
+            let rgb = vec![0_u8; 30_000];
+            let picture = Picture::new(100, 100, rgb, MediaResolution::Low).expect("it has pixels");
+            history.give(Item { role: Role::User, content: vec![Content::Picture(picture)] });
+            history.give(Item::text(Role::Model, "yes"));
+            given += 1;
+        }
+        assert_eq!(given, MAX_PIXEL_BYTES / LEAST_PICTURE);
+        assert_eq!(history.weight(), given * (64 * TOKEN + 3 + 2 * ENTRY_WEIGHT));
+        assert!(history.forget_bound().is_some() && !history.is_full());
     }
 
     #[test]

@@ -147,6 +147,7 @@ pub(crate) fn add(total: &mut Usage, more: &Usage) {
         (&mut total.prompt_text, more.prompt_text),
         (&mut total.prompt_audio, more.prompt_audio),
         (&mut total.prompt_tools, more.prompt_tools),
+        (&mut total.prompt_video, more.prompt_video),
         (&mut total.cached, more.cached),
         (&mut total.response_text, more.response_text),
         (&mut total.response_audio, more.response_audio),

@@ -238,24 +238,24 @@ fn metrics(waterfall: &Waterfall, ran_dry: u32, response_id: String) -> v1::Turn
 }
 
 fn usage_metadata(usage: &Usage) -> v1::UsageMetadata {
-    let details = |text: u32, audio: u32| -> Vec<v1::ModalityTokenCount> {
-        [(v1::Modality::Text, text), (v1::Modality::Audio, audio)]
+    let details = |text: u32, audio: u32, video: u32| -> Vec<v1::ModalityTokenCount> {
+        [(v1::Modality::Text, text), (v1::Modality::Audio, audio), (v1::Modality::Video, video)]
             .into_iter()
             .filter(|(_, tokens)| *tokens > 0)
             .map(|(modality, tokens)| v1::ModalityTokenCount { modality: modality as i32, token_count: count(tokens) })
             .collect()
     };
-    let prompt = usage.prompt_text.saturating_add(usage.prompt_audio);
+    let prompt = usage.prompt_text.saturating_add(usage.prompt_audio).saturating_add(usage.prompt_video);
     let response = usage.response_text.saturating_add(usage.response_audio);
     v1::UsageMetadata {
         prompt_token_count: count(prompt),
         response_token_count: count(response),
         total_token_count: count(prompt.saturating_add(response).saturating_add(usage.thoughts)),
         cached_content_token_count: count(usage.cached),
-        prompt_tokens_details: details(usage.prompt_text, usage.prompt_audio),
-        response_tokens_details: details(usage.response_text, usage.response_audio),
+        prompt_tokens_details: details(usage.prompt_text, usage.prompt_audio, usage.prompt_video),
+        response_tokens_details: details(usage.response_text, usage.response_audio, 0),
         tool_use_prompt_token_count: count(usage.prompt_tools),
-        tool_use_prompt_tokens_details: details(usage.prompt_tools, 0),
+        tool_use_prompt_tokens_details: details(usage.prompt_tools, 0, 0),
         thoughts_token_count: count(usage.thoughts),
         ..Default::default()
     }

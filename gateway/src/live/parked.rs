@@ -217,12 +217,19 @@ impl From<Item> for ParkedItem {
             Role::Model => 1,
             Role::Tool => 2,
         };
-        let piece = |content| match content {
-            Content::Text(text) => Piece::Text(text),
-            Content::ToolCall(ToolCall { id, name, arguments }) => Piece::Call(Named { id, name, payload: arguments }),
-            Content::ToolResult { call, name, value } => Piece::Result(Named { id: call, name, payload: value }),
+        let piece = |content| {
+            let piece = match content {
+                Content::Text(text) => Piece::Text(text),
+                // A conversation in which something was shown is not parked.
+                Content::Picture(_) => return None,
+                Content::ToolCall(ToolCall { id, name, arguments }) => {
+                    Piece::Call(Named { id, name, payload: arguments })
+                }
+                Content::ToolResult { call, name, value } => Piece::Result(Named { id: call, name, payload: value }),
+            };
+            Some(ParkedContent { piece: Some(piece) })
         };
-        let content = item.content.into_iter().map(|content| ParkedContent { piece: Some(piece(content)) }).collect();
+        let content = item.content.into_iter().filter_map(piece).collect();
         Self { role, content }
     }
 }

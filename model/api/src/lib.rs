@@ -16,11 +16,13 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod picture;
 mod words;
 
 pub use config::{
     Capabilities, Modality, Sampling, Scheduling, SessionConfig, Thinking, ToolBehavior, ToolDeclaration, Voice,
 };
+pub use picture::{MediaResolution, Picture};
 pub use words::{Cause, Content, Event, FinishReason, Item, Origin, Request, Role, ToolCall, Usage};
 
 /// Sample rate of [`Request::Audio`], in hertz.

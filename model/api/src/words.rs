@@ -1,6 +1,6 @@
 //! What sessions and engines say to each other.
 
-use crate::{InputSamples, OutputSamples, Scheduling, SessionConfig, SessionId, ToolDeclaration, TurnId};
+use crate::{InputSamples, OutputSamples, Picture, Scheduling, SessionConfig, SessionId, ToolDeclaration, TurnId};
 
 /// From a session to the engine.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,15 @@ pub enum Request {
         at: InputSamples,
         /// Mono samples at [`crate::INPUT_RATE`].
         pcm: Vec<f32>,
+    },
+    /// A frame of the video that comes beside the audio. Engines that do not see ignore it.
+    Frame {
+        /// The conversation.
+        session: SessionId,
+        /// Where in the input audio it was taken.
+        at: InputSamples,
+        /// What it shows.
+        picture: Picture,
     },
     /// Somebody speaks since `from`: the engine may transcribe and prefill on the way.
     Listen {
@@ -164,6 +173,7 @@ impl Request {
             Self::Open { session, .. }
             | Self::Close { session }
             | Self::Audio { session, .. }
+            | Self::Frame { session, .. }
             | Self::Listen { session, .. }
             | Self::Ignore { session }
             | Self::Append { session, .. }
@@ -335,6 +345,8 @@ pub struct Usage {
     pub prompt_text: u32,
     /// Audio tokens in the prompt (one per 40 ms heard in this turn).
     pub prompt_audio: u32,
+    /// Tokens of pictures in the prompt, history included.
+    pub prompt_video: u32,
     /// Prompt tokens that are results of tools.
     pub prompt_tools: u32,
     /// Prompt tokens that were found in the cache.
@@ -379,6 +391,8 @@ pub enum Role {
 pub enum Content {
     /// Words.
     Text(String),
+    /// A picture. Engines that do not see ignore it.
+    Picture(Picture),
     /// A call made by the model.
     ToolCall(ToolCall),
     /// The result of one, as JSON text.

@@ -19,6 +19,11 @@ impl AudioBuffer {
         self.start + self.samples.len() as u64
     }
 
+    /// The first sample that is still held.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
     /// Appends `pcm` at position `at`. A gap before it becomes silence; an overlap keeps what was there.
     pub(crate) fn push(&mut self, at: u64, pcm: &[f32]) {
         let end = self.end();

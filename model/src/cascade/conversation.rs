@@ -43,11 +43,11 @@ const NEARLY_DRY: u64 = 36_000;
 /// Tokens of a reply when the client sets no cap.
 const DEFAULT_MAX_TOKENS: u32 = 512;
 /// How often one turn may call and go on with the results.
-const MAX_PARTS: usize = 8;
+pub(crate) const MAX_PARTS: usize = 8;
 /// What the model is told of a call that it does not wait for.
-const RUNNING: &str = r#"{"status": "running, the result will come later"}"#;
+pub(crate) const RUNNING: &str = r#"{"status": "running, the result will come later"}"#;
 /// What the model is told of a call whose turn was interrupted.
-const CANCELLED: &str = r#"{"error": "cancelled, the user interrupted"}"#;
+pub(crate) const CANCELLED: &str = r#"{"error": "cancelled, the user interrupted"}"#;
 
 /// How urgent a task is; the order of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,7 +182,8 @@ impl<N: Networks> Conversation<N> {
     /// Takes a request other than opening and closing.
     pub(super) fn handle(&mut self, networks: &mut N, request: Request) {
         match request {
-            Request::Open { .. } | Request::Close { .. } => {}
+            // This engine does not see.
+            Request::Open { .. } | Request::Close { .. } | Request::Frame { .. } => {}
             Request::Audio { at, pcm, .. } => {
                 self.audio.push(at.0, &pcm);
                 self.drop_old_audio();
@@ -708,7 +709,7 @@ impl<N: Networks> Conversation<N> {
     }
 }
 
-fn grammar(config: &SessionConfig) -> Option<Arc<Grammar>> {
+pub(crate) fn grammar(config: &SessionConfig) -> Option<Arc<Grammar>> {
     let schema = |text: &str| serde_json::from_str(text).unwrap_or_default();
     let schemas: Vec<serde_json::Value> = config.tools.iter().map(|tool| schema(&tool.parameters)).collect();
     let names = config.tools.iter().map(|tool| tool.name.as_str());

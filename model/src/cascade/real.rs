@@ -17,19 +17,19 @@ use crate::whisper::{self, Progress, Whisper, WhisperError};
 
 /// How the language model is made to think before it speaks: with its own marks if its vocabulary has them, else with
 /// words that make an instruct model reason, and others that make it come to the point.
-struct Thoughts {
+pub(crate) struct Thoughts {
     open: Vec<u32>,
-    close: Vec<u32>,
-    mark: Option<&'static str>,
+    pub(crate) close: Vec<u32>,
+    pub(crate) mark: Option<&'static str>,
 }
 
 impl Thoughts {
     const MARKS: (&str, &str) = ("<think>", "</think>");
 
-    fn of(lm: &Lm) -> Self {
-        let tokens = |text: &str| lm.tokenizer().encode(text, true);
+    pub(crate) fn of(tokenizer: &lm::Tokenizer) -> Self {
+        let tokens = |text: &str| tokenizer.encode(text, true);
         let (open, close) = Self::MARKS;
-        if lm.tokenizer().special(open).is_some() && lm.tokenizer().special(close).is_some() {
+        if tokenizer.special(open).is_some() && tokenizer.special(close).is_some() {
             let (open, end) = (tokens("<think>\n"), tokens("\n</think>\n\n"));
             return Self { open, close: end, mark: Some(close) };
         }
@@ -40,7 +40,7 @@ impl Thoughts {
     }
 
     /// Begins a thought, if the template has not.
-    fn open(&self, prompt: &mut Vec<u32>) {
+    pub(crate) fn open(&self, prompt: &mut Vec<u32>) {
         let begun =
             self.mark.is_some() && self.open.first().is_some_and(|mark| prompt.iter().rev().take(3).any(|t| t == mark));
         if !begun {
@@ -131,7 +131,7 @@ impl Real {
         Ok(Self {
             pool,
             whisper,
-            thoughts: Thoughts::of(&lm),
+            thoughts: Thoughts::of(lm.tokenizer()),
             lm,
             scratch: lm::Scratch::default(),
             speech,
@@ -302,7 +302,7 @@ impl Networks for Real {
 }
 
 /// Whether `token` goes on with what `acceptor` has read and `pending`.
-fn fits(tokenizer: &lm::Tokenizer, acceptor: &Acceptor, pending: &[u8], token: u32) -> bool {
+pub(crate) fn fits(tokenizer: &lm::Tokenizer, acceptor: &Acceptor, pending: &[u8], token: u32) -> bool {
     match (tokenizer.bytes(token), pending) {
         ([], _) => false,
         (bytes, []) => acceptor.accepts(bytes),
@@ -312,7 +312,7 @@ fn fits(tokenizer: &lm::Tokenizer, acceptor: &Acceptor, pending: &[u8], token: u
 
 /// Draws among the tokens that fit: what is drawn and does not is struck out and drawn again, which gives the same odds as
 /// a mask over the vocabulary without looking at all of it. JSON repeats itself by nature, so nothing is penalised.
-fn constrained(
+pub(crate) fn constrained(
     scratch: &mut sample::Scratch,
     logits: &mut [f32],
     params: &sample::Params,
@@ -372,6 +372,8 @@ fn message(item: &Item) -> Message {
     for content in &item.content {
         match content {
             Content::Text(text) => message.content.push_str(text),
+            // This engine does not see.
+            Content::Picture(_) => {}
             Content::ToolCall(call) => {
                 let arguments = serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!(call.arguments));
                 message.tool_calls.push(lm::ToolCall::new(&call.id, &call.name, arguments));
@@ -388,7 +390,7 @@ fn message(item: &Item) -> Message {
 }
 
 /// A function declaration as chat templates know it.
-fn declaration(tool: &ToolDeclaration) -> serde_json::Value {
+pub(crate) fn declaration(tool: &ToolDeclaration) -> serde_json::Value {
     let parameters = serde_json::from_str(&tool.parameters).unwrap_or_else(|_| json!({"type": "object"}));
     json!({
         "type": "function",

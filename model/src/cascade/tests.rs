@@ -75,6 +75,7 @@ impl Networks for Toy {
             for content in &item.content {
                 text += &match content {
                     Content::Text(t) => format!("[{:?}:{t}]", item.role),
+                    Content::Picture(_) => String::new(),
                     Content::ToolCall(call) => format!("[Call:{} {}]", call.name, call.arguments),
                     Content::ToolResult { name, value, .. } => format!("[Result:{name} {value}]"),
                 };

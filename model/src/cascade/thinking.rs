@@ -16,7 +16,7 @@ const NUMBERS: [&str; 22] = [
 ];
 
 /// The budget for an answer to `words`; 0 is none.
-pub(super) fn thinking_budget(config: &SessionConfig, words: &str) -> u32 {
+pub(crate) fn thinking_budget(config: &SessionConfig, words: &str) -> u32 {
     match config.thinking.budget {
         Some(budget) => budget.min(MAX_BUDGET),
         None if deserves(words) => DEFAULT_BUDGET,

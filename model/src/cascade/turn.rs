@@ -29,7 +29,7 @@ pub(super) enum Stage<N: Networks> {
 }
 
 /// A thought before the reply.
-pub(super) struct Thought {
+pub(crate) struct Thought {
     /// Tokens that may still be thought.
     pub(super) left: u32,
     pub(super) text: String,
@@ -40,7 +40,7 @@ pub(super) struct Thought {
 }
 
 impl Thought {
-    pub(super) fn new(budget: u32) -> Self {
+    pub(crate) fn new(budget: u32) -> Self {
         Self { left: budget, text: String::new(), told: 0, whole: 0 }
     }
 
@@ -55,21 +55,50 @@ impl Thought {
         let line = self.text[text.len()..].contains('\n') && !text.ends_with(':');
         line || ['.', '!', '?'].into_iter().any(ends)
     }
+
+    /// Takes a piece, with which it is `all` tokens long. What may be handed on; and once the thought is over, how many of
+    /// its tokens the reply follows from. Of a thought that the budget cuts it is the whole sentences, because the model
+    /// takes half a calculation for its result. What may be the beginning of the model's mark is held back.
+    pub(crate) fn take(&mut self, delta: &str, mark: Option<&str>, all: usize) -> (String, Option<usize>) {
+        self.text.push_str(delta);
+        if self.rests() {
+            self.whole = all;
+        }
+        self.left = self.left.saturating_sub(1);
+        let marked = mark.and_then(|mark| self.text.find(mark));
+        let over = marked.is_some() || self.left == 0;
+        let begins = |at: &usize| mark.is_some_and(|mark| mark.starts_with(&self.text[*at..]));
+        let until = match marked {
+            Some(at) => at,
+            None if over => self.text.len(),
+            None => self
+                .text
+                .char_indices()
+                .map(|(at, _)| at)
+                .skip_while(|at| *at < self.told)
+                .find(begins)
+                .unwrap_or(self.text.len()),
+        };
+        let delta = self.text.get(self.told..until).unwrap_or_default().to_owned();
+        self.told = self.told.max(until);
+        (delta, over.then_some(if marked.is_none() && self.whole > 0 { self.whole } else { all }))
+    }
 }
 
 /// Calls of one part of a turn. A model that makes more has lost its way.
-const MAX_CALLS: usize = 16;
+pub(crate) const MAX_CALLS: usize = 16;
 
 /// What the model is told of a call that cannot be made. It goes on with that, and nobody else hears of it.
-const WRONG: &str = r#"{"error": "no function has this name and these arguments; answer in words yourself"}"#;
+pub(crate) const WRONG: &str =
+    r#"{"error": "no function has this name and these arguments; answer in words yourself"}"#;
 
 /// A call that a turn has made.
-pub(super) struct Called {
-    pub(super) call: ToolCall,
-    pub(super) behavior: ToolBehavior,
+pub(crate) struct Called {
+    pub(crate) call: ToolCall,
+    pub(crate) behavior: ToolBehavior,
     /// What came back so far, and whether that is all.
-    pub(super) results: Vec<String>,
-    pub(super) answered: bool,
+    pub(crate) results: Vec<String>,
+    pub(crate) answered: bool,
 }
 
 /// A reply being made.
@@ -226,39 +255,16 @@ impl<N: Networks> Turn<N> {
         std::mem::take(&mut self.usage)
     }
 
-    /// Takes a piece of a thought. Once it is over: how many of its tokens the reply follows from. Of a thought that the
-    /// budget cuts it is the whole sentences, because the model takes half a calculation for its result. What may be the
-    /// beginning of the model's mark is held back.
+    /// Takes a piece of a thought. Once it is over: how many of its tokens the reply follows from.
     pub(super) fn ponder(&mut self, delta: &str, mark: Option<&str>, out: &mut Vec<Event>) -> Option<usize> {
         let all = self.reply.len();
         let Some(thought) = &mut self.thought else { return Some(all) };
-        thought.text.push_str(delta);
-        if thought.rests() {
-            thought.whole = all;
-        }
-        thought.left = thought.left.saturating_sub(1);
         self.usage.thoughts += 1;
-        let marked = mark.and_then(|mark| thought.text.find(mark));
-        let over = marked.is_some() || thought.left == 0;
-        let begins = |at: &usize| mark.is_some_and(|mark| mark.starts_with(&thought.text[*at..]));
-        let until = match marked {
-            Some(at) => at,
-            None if over => thought.text.len(),
-            None => thought
-                .text
-                .char_indices()
-                .map(|(at, _)| at)
-                .skip_while(|at| *at < thought.told)
-                .find(begins)
-                .unwrap_or(thought.text.len()),
-        };
-        let delta = thought.text.get(thought.told..until).unwrap_or_default().to_owned();
-        thought.told = thought.told.max(until);
-        let whole = thought.whole;
+        let (delta, over) = thought.take(delta, mark, all);
         if !delta.is_empty() {
             self.emit(Event::Thought { turn: self.id, delta }, out);
         }
-        over.then_some(if marked.is_none() && whole > 0 { whole } else { all })
+        over
     }
 
     /// The thought is over: the reply begins after `held` and `after`.

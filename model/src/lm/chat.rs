@@ -196,7 +196,7 @@ impl ChatTemplate {
 }
 
 /// Changes every string of a JSON value, keys of objects included.
-pub(super) fn map_strings(value: &mut serde_json::Value, change: &dyn Fn(&str) -> String) {
+pub(crate) fn map_strings(value: &mut serde_json::Value, change: &dyn Fn(&str) -> String) {
     match value {
         serde_json::Value::String(text) => *text = change(text),
         serde_json::Value::Array(values) => values.iter_mut().for_each(|value| map_strings(value, change)),

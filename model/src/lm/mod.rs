@@ -4,7 +4,7 @@
 //! [`Lm::forward`] runs tokens of several conversations in one pass and never looks at a clock: how much work a pass is
 //! decided by how many tokens it is given.
 
-mod chat;
+pub(crate) mod chat;
 mod config;
 mod decoder;
 mod gguf;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The text side of the tiny checkpoint: a byte-level tokenizer.json, and a generation_config.json that caps answers.
+"""The text side of the tiny checkpoint: a byte-level tokenizer.json, a chat_template.json with tools and thinking, and a
+generation_config.json that caps answers.
 
 The weights are noise and so is what the model says, but it says it in bytes: ids 0 to 255 are the bytes themselves, 300
 to 315 the special tokens of make_tiny.py, everything else a control token without text. Needs no packages.
@@ -25,6 +26,37 @@ def visible(byte: int) -> str:
     if byte in printable:
         return chr(byte)
     return chr(256 + [b for b in range(256) if b not in printable].index(byte))
+
+
+# ChatML as the released checkpoints have it, with the special tokens of this vocabulary for the roles.
+CHAT_TEMPLATE = """\
+{%- set role = {'system': '<|system|>', 'user': '<|user|>', 'assistant': '<|assistant|>', 'tool': '<|user|>'} %}
+{%- if tools %}
+    {{- '<|im_start|><|system|>\\n' }}
+    {%- if messages and messages[0].role == 'system' %}{{- messages[0].content + '\\n\\n' }}{%- endif %}
+    {{- 'You may call functions, described in JSON:\\n<tools>' }}
+    {%- for tool in tools %}{{- '\\n' + (tool | tojson) }}{%- endfor %}
+    {{- '\\n</tools>\\nA call: <tool_call>\\n{"name": ..., "arguments": ...}\\n</tool_call><|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if not (tools and loop.first and message.role == 'system') %}
+        {{- '<|im_start|>' + role[message.role] + '\\n' }}
+        {%- if message.role == 'tool' %}
+            {{- '<tool_response>\\n' + message.content + '\\n</tool_response>' }}
+        {%- else %}
+            {{- message.content }}
+        {%- endif %}
+        {%- for call in message.tool_calls or [] %}
+            {{- '\\n<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' }}
+            {{- (call.function.arguments | tojson) + '}\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|><|assistant|>\\n' }}
+{%- endif %}
+"""
 
 
 def write(out: str) -> None:
@@ -54,7 +86,9 @@ def write(out: str) -> None:
         "talker_top_p": 1.0,
         "talker_repetition_penalty": 1.05,
     }
-    for name, content in [("tokenizer.json", tokenizer), ("generation_config.json", generation)]:
+    template = {"chat_template": CHAT_TEMPLATE}
+    files = [("tokenizer.json", tokenizer), ("generation_config.json", generation), ("chat_template.json", template)]
+    for name, content in files:
         with open(os.path.join(out, name), "w", encoding="utf-8") as file:
             json.dump(content, file, indent=1, ensure_ascii=False)
             file.write("\n")

@@ -4,7 +4,7 @@ use causerie_model_api::{Content, Item, Request, Role, Scheduling, ToolBehavior,
 
 use super::snapshots::RESTORED;
 use super::{Session, User};
-use crate::history::{MAX_ITEMS, bytes};
+use crate::history::{MAX_ITEMS, MAX_PIXEL_BYTES, bytes, pixels};
 use crate::setup::{all_tools, check_room, check_tools};
 use crate::tools::{Call, CallState};
 use crate::{Grounding, Output, ProblemCode, ServerEvent, ToolResponse, Update};
@@ -65,12 +65,11 @@ impl Session {
         if items.is_empty() {
             return true;
         }
-        let size: usize = self.deferred.iter().chain(&items).map(bytes).sum();
         if !self.fits(&items, field) {
             return false;
         }
-        if size > self.history.max_content_bytes() || self.deferred.len() + items.len() > MAX_DEFERRED.max(items.len())
-        {
+        let crowded = self.deferred.len() + items.len() > MAX_DEFERRED.max(items.len());
+        if crowded || is_too_much(self.deferred.iter().chain(&items), self.history.max_content_bytes()) {
             self.too_much(field);
             return false;
         }
@@ -101,7 +100,7 @@ impl Session {
             self.warn(ProblemCode::ResourceExhausted, field, message);
             return false;
         }
-        if items.iter().map(bytes).sum::<usize>() > self.history.max_content_bytes() {
+        if is_too_much(items.iter(), self.history.max_content_bytes()) {
             self.too_much(field);
             return false;
         }
@@ -109,8 +108,10 @@ impl Session {
     }
 
     fn too_much(&mut self, field: &str) {
-        let most = self.history.max_content_bytes();
-        let message = format!("more than {most} bytes at once do not go into the history");
+        let message = format!(
+            "more than {} bytes of text or {MAX_PIXEL_BYTES} of pixels at once do not go into the history",
+            self.history.max_content_bytes()
+        );
         self.warn(ProblemCode::ResourceExhausted, field, message);
     }
 
@@ -281,4 +282,8 @@ impl Session {
         let scheduling = Scheduling::default();
         self.engine(Request::ToolResult { session: self.id, call, name, value, scheduling, will_continue });
     }
+}
+
+fn is_too_much<'i>(items: impl Iterator<Item = &'i Item> + Clone, max_content_bytes: usize) -> bool {
+    items.clone().map(bytes).sum::<usize>() > max_content_bytes || items.map(pixels).sum::<usize>() > MAX_PIXEL_BYTES
 }

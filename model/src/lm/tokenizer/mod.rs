@@ -189,7 +189,7 @@ impl Tokenizer {
     }
 
     /// A token's text, control tokens included.
-    pub(super) fn text_of(&self, token: u32) -> String {
+    pub(crate) fn text_of(&self, token: u32) -> String {
         String::from_utf8_lossy(self.raw(token as usize)).into_owned()
     }
 

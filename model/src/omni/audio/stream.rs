@@ -15,6 +15,14 @@ pub struct AudioStream {
     scratch: Scratch,
 }
 
+impl Clone for AudioStream {
+    /// Buffers hold nothing that matters.
+    fn clone(&self) -> Self {
+        let Self { mel, rows, chunks, scratch: _ } = self;
+        Self { mel: mel.clone(), rows: rows.clone(), chunks: *chunks, scratch: Scratch::default() }
+    }
+}
+
 impl AudioStream {
     /// Takes frames, `[frames, mels]`, and appends the tokens of blocks that are complete to `tokens`, `[n, output]`.
     pub(in crate::omni) fn push(&mut self, tower: &AudioTower, pool: &Pool, mut mel: &[f32], tokens: &mut Vec<f32>) {

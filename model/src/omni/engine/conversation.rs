@@ -1,24 +1,29 @@
 //! One conversation inside the engine: its audio, its history, its memory, and the replies being made. It says what it
 //! could do next; the engine decides who does what.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use causerie_kernels::Pool;
-use causerie_kernels::ops::log_mel::{HOP, LogMel};
+use causerie_kernels::ops::rope::Position;
 use causerie_model_api::{
-    Cause, Event, FinishReason, Item, Modality, Origin, OutputSamples, Request, Role, SessionConfig, TurnId, Usage,
+    Cause, Event, FinishReason, Modality, Origin, OutputSamples, Request, Role, SessionConfig, SessionId, ToolBehavior,
+    TurnId, Usage,
 };
 
-use super::history::{Clip, Entry, History, Piece};
+use super::early::{Eye, Listening};
+use super::form::{End, Form};
+use super::hearing::{Ear, Hearing, Loudest};
+use super::history::{Entry, History, Piece};
+use super::media::Clip;
+use super::prefixes::Prefixes;
 use super::prompt::{Prompt, Row};
 use super::schedule::{Class, Network};
-use super::turn::{Hearing, Stage, Turn, text_heard};
+use super::turn::{Stage, Turn, text_heard};
 use crate::cascade::audio::AudioBuffer;
-use crate::lm::Tokenizer;
-use crate::omni::audio::AudioStream;
+use crate::cascade::{CANCELLED, MAX_PARTS, RUNNING, Thought, grammar, thinking_budget};
 use crate::omni::config::Config;
 use crate::omni::kv::{KvStore, Sequence};
+use crate::tools::{Grammar, Scanner};
 
 /// Input that is kept at most: 120 s. A longer utterance is heard from there.
 const AUDIO_LIMIT: usize = 120 * 16_000;
@@ -35,28 +40,57 @@ const NEARLY_DRY: u64 = 36_000;
 #[derive(Default)]
 pub(super) struct Memory {
     pub(super) sequence: Sequence,
-    /// What each position holds.
-    pub(super) rows: Vec<Row>,
+    /// What each row holds, and its position.
+    pub(super) rows: Vec<(Row, Position)>,
     /// Rows of the running pass, which come next.
-    pub(super) pending: Vec<Row>,
-    /// States that the talker hears sounds through, by clip.
-    pub(super) states: BTreeMap<u64, Vec<f32>>,
+    pub(super) pending: Vec<(Row, Position)>,
+    /// States that the talker hears sounds and sees pictures through, one for each of their rows, in order.
+    pub(super) states: Vec<f32>,
+}
+
+impl Memory {
+    /// How many rows of `prompt` are held.
+    pub(super) fn common(&self, prompt: &Prompt) -> usize {
+        let wanted = prompt.rows.iter().zip(&prompt.positions);
+        self.rows
+            .iter()
+            .zip(wanted)
+            .take_while(|(held, (row, position))| held.0 == **row && held.1 == **position)
+            .count()
+    }
+
+    /// Forgets all but the first `len` rows; states are `width` wide.
+    pub(super) fn truncate(&mut self, store: &mut KvStore, len: usize, width: usize) {
+        // Under a window of attention less may be left than was asked for.
+        let left = store.truncate(&mut self.sequence, len);
+        self.rows.truncate(left);
+        let media = self.rows.iter().filter(|(row, _)| row.is_media()).count();
+        self.states.truncate(media * width);
+    }
 }
 
 pub(super) struct Conversation {
+    id: SessionId,
     pub(super) config: SessionConfig,
+    /// The calls that its functions allow.
+    grammar: Option<Arc<Grammar>>,
     pub(super) memory: Memory,
     pub(super) turns: VecDeque<Turn>,
     pub(super) out: Vec<Event>,
     pub(super) seed: u64,
+    /// Tokens of a prompt and its reply.
+    pub(super) context: usize,
     /// The pass that served it last, or the one before it became due.
     pub(super) served: u64,
-    history: History,
-    audio: AudioBuffer,
-    listening: Option<u64>,
+    pub(super) history: History,
+    pub(super) audio: AudioBuffer,
+    pub(super) listening: Option<Listening>,
+    pub(super) eye: Eye,
+    /// The prompt as far as it is known before a turn, and whether it has to be made anew.
+    pub(super) draft: Option<Prompt>,
+    pub(super) stale: bool,
     /// Start and end of the utterance that a turn was begun on last.
     recent: (u64, u64),
-    clips: u64,
     /// The last turn that ended, for a cancellation that comes while it is still being played.
     ended: Option<Ended>,
     /// Sequences of the talker that nobody needs any more.
@@ -70,28 +104,25 @@ struct Ended {
     usage: Usage,
 }
 
-/// What listening needs.
-pub(super) struct Ear<'a> {
-    pub(super) pool: &'a Pool,
-    pub(super) mel: &'a LogMel,
-}
-
 impl Conversation {
-    pub(super) fn new(config: SessionConfig, items: Vec<Item>, seed: u64) -> Self {
-        let mut history = History::default();
-        history.append(items);
+    pub(super) fn new(id: SessionId, config: SessionConfig, seed: u64, context: usize) -> Self {
         Self {
+            id,
+            grammar: grammar(&config),
             config,
+            context,
             memory: Memory::default(),
             turns: VecDeque::new(),
             out: vec![Event::Opened],
             seed,
             served: 0,
-            history,
+            history: History::default(),
             audio: AudioBuffer::new(AUDIO_LIMIT),
             listening: None,
+            eye: Eye::default(),
+            draft: None,
+            stale: true,
             recent: (0, 0),
-            clips: 0,
             ended: None,
             discarded: Vec::new(),
         }
@@ -102,27 +133,30 @@ impl Conversation {
         self.config.max_output_tokens.map_or(most, |n| (n as usize).min(most))
     }
 
-    fn speaks(&self) -> bool {
+    pub(super) fn speaks(&self) -> bool {
         self.config.modality == Modality::Audio
     }
 
     /// Takes a request other than opening and closing.
-    pub(super) fn handle(&mut self, ear: &Ear<'_>, request: Request) {
+    pub(super) fn handle(&mut self, ear: &Ear<'_>, config: &Config, request: Request) {
+        self.stale |= !matches!(request, Request::Audio { .. } | Request::Credit { .. });
         match request {
             Request::Open { .. } | Request::Close { .. } => {}
             Request::Audio { at, pcm, .. } => {
                 self.audio.push(at.0, &pcm);
                 self.drop_old_audio();
             }
-            Request::Listen { from, .. } => self.listening = Some(from.0),
+            Request::Frame { at, picture, .. } => self.frame(&config.thinker.vision, at.0, picture),
+            Request::Listen { from, .. } => self.listen(from.0),
             Request::Ignore { .. } => self.listening = None,
-            Request::Append { items, .. } => self.history.append(items),
+            Request::Append { items, .. } => self.append(&config.thinker.vision, items),
             Request::Propose { turn, from, until, .. } => self.begin(ear, turn, false, from.0, until.0),
             Request::Start { turn, cause: Cause::Utterance { from, until }, .. } => {
                 self.begin(ear, turn, true, from.0, until.0);
             }
             Request::Start { turn, cause: Cause::History, .. } => {
-                self.push_turn(Turn::new(turn, true, None, Stage::Prefill));
+                self.enter_frames();
+                self.push_turn(Turn::new(turn, true, None, Stage::Prefill, self.scanner()));
             }
             Request::Commit { turn, .. } => self.commit(turn),
             Request::Discard { turn, .. } => {
@@ -136,18 +170,32 @@ impl Conversation {
                 }
             }
             Request::Cancel { turn, heard_until, .. } => self.cancel(turn, heard_until),
-            Request::ToolResult { call, name, value, .. } => self.history.result(call, name, value),
-            // It calls no functions.
-            Request::Configure { system_instruction, .. } => self.config.system_instruction = system_instruction,
+            Request::ToolResult { call, name, value, will_continue, .. } => {
+                self.result(call, name, value, will_continue);
+            }
+            Request::Configure { system_instruction, tools, .. } => self.configure(system_instruction, tools),
             Request::Forget { before, .. } => self.forget(before),
         }
+    }
+
+    /// Other words about the task. Turns that have their prompt keep it.
+    fn configure(&mut self, system_instruction: String, tools: Vec<ToolDeclaration>) {
+        self.config.system_instruction = system_instruction;
+        self.config.tools = tools;
+        self.grammar = grammar(&self.config);
+        self.draft = None;
     }
 
     /// Forgets what came before an entry. A prompt that did not fit is made anew, or given up.
     fn forget(&mut self, before: Option<Origin>) {
         let crowded = self.turns.front_mut().and_then(|turn| turn.crowded.take());
         match (before, crowded) {
-            (Some(before), _) => self.history.forget(before),
+            (Some(before), _) => {
+                self.history.forget(before);
+                self.draft = None;
+                self.forget_unseen();
+                self.forget_unneeded();
+            }
             (None, Some((tokens, limit))) => {
                 self.fail_front(format!("the prompt has {tokens} tokens, the limit is {limit}"));
             }
@@ -161,17 +209,10 @@ impl Conversation {
             return;
         }
         self.recent = (from, until);
-        let pcm = self.audio.range(from, until);
-        let frames = pcm.len() / HOP;
-        // One frame alone has nothing to reflect, and nobody says anything in 10 ms.
-        let stage = if frames < 2 {
-            Stage::Written(FinishReason::Empty)
-        } else {
-            let mut mel = vec![0.0; frames * ear.mel.mels()];
-            ear.mel.compute(ear.pool, pcm, &mut mel);
-            Stage::Hearing(Box::new(Hearing { mel, done: 0, stream: AudioStream::default(), rows: Vec::new() }))
-        };
-        self.push_turn(Turn::new(id, committed, Some((from, until)), stage));
+        let begun = self.listening.as_ref().filter(|listening| listening.from == from).map(|l| &l.hearing);
+        let heard = begun.unwrap_or(&Hearing::new(from)).until(ear, &self.audio, until);
+        let stage = heard.map_or(Stage::Written(FinishReason::Empty), |hearing| Stage::Hearing(Box::new(hearing)));
+        self.push_turn(Turn::new(id, committed, Some((from, until)), stage, self.scanner()));
         self.settle(self.turns.len().saturating_sub(1));
     }
 
@@ -194,9 +235,10 @@ impl Conversation {
     /// Once a committed turn knows what it heard, the history does too.
     fn enter_heard(&mut self, index: usize) {
         let turn = &self.turns[index];
-        let (true, Some((from, _)), Some(clip)) = (turn.committed, turn.utterance, &turn.clip) else { return };
-        self.history.heard(from, Arc::clone(clip));
-        if self.listening == Some(from) {
+        let (true, Some((from, until)), Some(heard)) = (turn.committed, turn.utterance, &turn.heard) else { return };
+        self.history.heard(from, heard.clone());
+        self.eye.forget_before(until);
+        if self.listening.as_ref().is_some_and(|listening| listening.from == from) {
             self.listening = None;
         }
     }
@@ -209,7 +251,7 @@ impl Conversation {
                 Modality::Text if samples > 0 => turn.text.len(),
                 _ => text_heard(&turn.alignment, samples),
             };
-            self.history.reply(id, &turn.text[..text_until]);
+            self.leave(&turn, text_until);
             (text_until, turn.usage)
         } else if let Some(ended) = self.ended.as_ref().filter(|e| e.id == id) {
             let text_until = text_heard(&ended.alignment, samples);
@@ -221,8 +263,134 @@ impl Conversation {
         self.out.push(Event::Truncated { turn: id, text_until, usage });
     }
 
+    fn scanner(&self) -> Scanner {
+        Scanner::new(self.grammar.clone())
+    }
+
+    /// A function has answered: a turn that waits for it goes on, or else it is part of the history.
+    fn result(&mut self, id: String, name: String, value: String, will_continue: bool) {
+        let waits = |turn: &Turn| {
+            let called = turn.calls.iter().position(|called| called.call.id == id);
+            called.filter(|i| turn.committed && turn.calls[*i].behavior == ToolBehavior::Blocking)
+        };
+        let Some((index, call)) = self.turns.iter().enumerate().find_map(|(i, turn)| Some((i, waits(turn)?))) else {
+            return self.history.result(id, name, value);
+        };
+        let called = &mut self.turns[index].calls[call];
+        called.results.push(value);
+        called.answered = !will_continue;
+        self.go_on(index);
+    }
+
+    /// The last part of a turn's reply enters the history up to `until`, and its calls with what is known of them.
+    fn leave(&mut self, turn: &Turn, until: usize) {
+        // What nobody was told of did not happen.
+        let calls: &[_] = if turn.committed { &turn.calls } else { &[] };
+        let made = calls.iter().map(|called| called.call.clone()).collect();
+        if until < turn.text_from {
+            self.history.truncate_reply(turn.id, &turn.text, until);
+        }
+        self.history.reply(turn.id, &turn.text[..until.max(turn.text_from)], turn.text_from, made);
+        for called in calls {
+            let missing = match (called.behavior, called.answered) {
+                (ToolBehavior::NonBlocking, _) => Some(RUNNING),
+                (ToolBehavior::Blocking, false) => Some(CANCELLED),
+                (ToolBehavior::Blocking, true) => None,
+            };
+            for value in called.results.iter().map(String::as_str).chain(missing) {
+                self.history.result(called.call.id.clone(), called.call.name.clone(), value.to_owned());
+            }
+        }
+    }
+
+    /// A turn that has all the results that it waits for goes on with them.
+    fn go_on(&mut self, index: usize) {
+        let ready = self.turns.get(index).is_some_and(|turn| matches!(turn.stage, Stage::Waiting) && turn.answered());
+        if !ready {
+            return;
+        }
+        let Some(mut turn) = self.turns.remove(index) else { return };
+        self.leave(&turn, turn.text.len());
+        if turn.parts + 1 == MAX_PARTS {
+            let error = format!("the model called functions {MAX_PARTS} times in one turn without an answer");
+            self.discarded.extend(turn.speech.take().map(|speech| speech.sequence));
+            self.out.push(Event::Failed { turn: Some(turn.id), error, resumable: true });
+            return;
+        }
+        self.discarded.extend(turn.go_on(self.scanner()));
+        self.turns.insert(index, turn);
+    }
+
+    /// Takes the word drawn for the first turn. Of the memory in `store`, whose states are `width` wide, a thought that is
+    /// over leaves what the answer follows from.
+    pub(super) fn drawn(
+        &mut self,
+        form: &Form,
+        (store, width): (&mut KvStore, usize),
+        im_end: u32,
+        word: u32,
+        most: usize,
+    ) {
+        let (session, tools) = (self.id.0, &self.config.tools);
+        let Some(turn) = self.turns.front_mut() else { return };
+        let id = turn.id.0;
+        turn.drawn.push(word);
+        if turn.thought.is_some() {
+            let over = if word == im_end {
+                Some(turn.drawn.len())
+            } else {
+                let delta = turn.detokenizer.push(&form.tokenizer, word);
+                turn.ponder(&delta, form.thoughts.mark, &mut self.out)
+            };
+            let Some(words) = over else {
+                turn.stage = Stage::Decode(word);
+                return;
+            };
+            turn.thought = None;
+            turn.detokenizer = Default::default();
+            turn.stage = Stage::Prefill;
+            if let Some(prompt) = &mut turn.prompt {
+                let begun = prompt.rows.len();
+                let thought: Vec<u32> = self.memory.rows[begun..]
+                    .iter()
+                    .take(words)
+                    .filter_map(|(row, _)| if let Row::Token(token) = row { Some(*token) } else { None })
+                    .collect();
+                self.memory.truncate(store, begun + thought.len(), width);
+                prompt.go_on(thought.into_iter().chain(form.thoughts.close.iter().copied()));
+            }
+            return;
+        }
+        let declare = |name: &str, n: usize| {
+            let tool = tools.iter().find(|tool| tool.name == name);
+            (format!("call-{session:x}-{id}-{n}"), tool.map_or(ToolBehavior::Blocking, |tool| tool.behavior))
+        };
+        let mut end = (word == im_end).then_some(FinishReason::Stop);
+        if end.is_none() {
+            turn.written += 1;
+            turn.usage.response_text += 1;
+            let delta = turn.detokenizer.push(&form.tokenizer, word);
+            if turn.write(Some((word, &delta)), declare, &mut self.out) {
+                end = Some(FinishReason::ToolCalls);
+            } else if turn.written >= most {
+                end = Some(FinishReason::MaxTokens);
+            }
+        }
+        match end {
+            None => turn.stage = Stage::Decode(word),
+            Some(reason) => {
+                if reason != FinishReason::ToolCalls {
+                    turn.write(None, declare, &mut self.out);
+                }
+                turn.stage = Stage::Written(if turn.calls.is_empty() { reason } else { FinishReason::ToolCalls });
+            }
+        }
+        self.settle(0);
+    }
+
     /// Takes a turn out; its memory in the talker is to be given back.
     fn remove(&mut self, index: usize) -> Option<Turn> {
+        self.stale = true;
         let mut turn = self.turns.remove(index)?;
         self.discarded.extend(turn.speech.take().map(|speech| speech.sequence));
         Some(turn)
@@ -234,11 +402,14 @@ impl Conversation {
         if self.audio.end() < until + TAKE_BACK {
             keep = keep.min(from);
         }
-        self.audio.keep_from(keep.min(self.listening.unwrap_or(keep)));
+        self.audio.keep_from(keep.min(self.listening.as_ref().map_or(keep, |listening| listening.from)));
     }
 
     /// Calls `offer` with everything that could be done next: network, class, rows.
-    pub(super) fn needs(&self, eos: u32, pad: u32, offer: &mut dyn FnMut(Network, Class, usize)) {
+    pub(super) fn needs(&self, config: &Config, loudest: Loudest, offer: &mut dyn FnMut(Network, Class, usize)) {
+        let (eos, pad) = (config.ids.tts_eos, config.ids.tts_pad);
+        let mut looks = Class::Early;
+        let mut hears = false;
         for (index, turn) in self.turns.iter().enumerate() {
             let class = match (turn.committed, turn.audio_until, turn.ahead()) {
                 (false, ..) => Class::Proposed,
@@ -248,14 +419,20 @@ impl Conversation {
             };
             match &turn.stage {
                 // Only the first of several: the others wait for its answer all the same.
-                Stage::Hearing(_) => return offer(Network::Audio, class, 1),
+                Stage::Hearing(_) if hears => continue,
+                Stage::Hearing(_) => {
+                    hears = true;
+                    offer(Network::Audio, class, 1);
+                }
                 _ if index > 0 || turn.crowded.is_some() => continue,
+                // What is not seen yet may be part of the prompt.
+                Stage::Prefill if turn.prompt.is_none() && !self.eye.unseen.is_empty() => looks = class,
                 Stage::Prefill => {
                     let left = turn.prompt.as_ref().map_or(usize::MAX, |p| p.rows.len() - self.memory.rows.len());
                     offer(Network::Thinker, class, left);
                 }
                 Stage::Decode(_) => offer(Network::Thinker, class, 1),
-                Stage::Written(_) => {}
+                Stage::Written(_) | Stage::Waiting => {}
             }
             if self.speaks() && !turn.reply.is_empty() && turn.audio_until <= turn.credit {
                 match &turn.speech {
@@ -272,6 +449,19 @@ impl Conversation {
                 }
             }
         }
+        if !self.eye.unseen.is_empty() {
+            offer(Network::Vision, looks, 1);
+        }
+        if let Some(Listening { hearing, .. }) = &self.listening
+            && !hears
+            && hearing.can_go_on(&config.thinker.audio, loudest, &self.audio)
+        {
+            offer(Network::Audio, Class::Early, 1);
+        }
+        let left = self.draft.as_ref().map_or(0, |draft| draft.rows.len().saturating_sub(self.memory.rows.len()));
+        if self.turns.is_empty() && left > 0 {
+            offer(Network::Thinker, Class::Early, left);
+        }
     }
 
     /// The first turn whose utterance is not heard yet.
@@ -287,55 +477,80 @@ impl Conversation {
         let Some(index) = self.turns.iter().position(|t| matches!(t.stage, Stage::Hearing(_))) else { return };
         let turn = &mut self.turns[index];
         let Stage::Hearing(hearing) = std::mem::replace(&mut turn.stage, Stage::Prefill) else { return };
-        self.clips += 1;
-        let tokens = hearing.rows.len() / width;
-        turn.clip = Some(Arc::new(Clip { id: self.clips, rows: hearing.rows, tokens }));
+        let (from, until) = turn.utterance.unwrap_or_default();
+        let mut pieces: Vec<Piece> = self.frames(from, until).into_iter().map(Piece::Sight).collect();
+        pieces.push(Piece::Sound(Clip::new(hearing.rows, width).into()));
+        self.turns[index].heard = Some(Entry { role: Role::User, pieces });
         self.enter_heard(index);
     }
 
-    /// Makes the first turn's prompt and brings the memory to where the two agree. Returns whether it has one: a prompt
-    /// of more than `limit` rows waits until the session forgets some of the history.
+    /// Makes the first turn's prompt and brings the memory to where the two agree. Returns whether it has one: a prompt of
+    /// more than `limit` rows waits until the session forgets some of the history.
+    ///
+    /// # Errors
+    /// A message for people if there is no prompt for it.
     pub(super) fn prepare_prompt(
         &mut self,
         config: &Config,
-        tokenizer: &Tokenizer,
-        store: &mut KvStore,
+        form: &Form,
+        (store, prefixes): (&mut KvStore, &mut Prefixes),
         limit: usize,
-    ) -> bool {
-        let Some(turn) = self.turns.front_mut() else { return false };
-        if turn.prompt.is_some() {
-            return true;
+    ) -> Result<bool, String> {
+        let Some(turn) = self.turns.front_mut().filter(|turn| turn.prompt.is_none()) else { return Ok(true) };
+        let (from, heard) = match turn.utterance {
+            // The history has the utterance and what was said and called since.
+            Some((from, _)) if turn.parts == 0 => (from, turn.heard.as_ref()),
+            _ => (u64::MAX, None),
+        };
+        let budget = match turn.parts {
+            0 => thinking_budget(&self.config, if heard.is_some() { "" } else { self.history.last_words() }),
+            // Once a turn: a result is to be told.
+            _ => 0,
+        };
+        let budget = budget.min(u32::try_from(limit / 2).unwrap_or(u32::MAX));
+        let limit = limit - budget as usize;
+        let end = if budget > 0 { End::Thought } else { End::Answer };
+        let entries = || self.history.entries().take(self.history.before(from));
+        let mut prompt = form.prompt(config, &self.config, entries().chain(heard), end)?;
+        let result = |piece: &Piece| match piece {
+            Piece::Result { value, .. } => form.tokenizer.encode(value, false).len(),
+            _ => 0,
+        };
+        let results = entries().flat_map(|entry| &entry.pieces).map(result).sum();
+        if budget > 0 {
+            let mut tokens = prompt.token_ids(config);
+            form.thoughts.open(&mut tokens);
+            prompt.go_on(tokens.split_off(prompt.rows.len()));
         }
-        let from = turn.utterance.map_or(u64::MAX, |(from, _)| from);
-        let heard =
-            turn.clip.as_ref().map(|clip| Entry { role: Role::User, pieces: vec![Piece::Sound(Arc::clone(clip))] });
-        let entries = self.history.entries().take(self.history.before(from)).chain(&heard);
-        let prompt = Prompt::new(config, tokenizer, &self.config.system_instruction, entries);
         let tokens = prompt.rows.len();
         turn.crowded = (tokens > limit).then_some((tokens, limit));
         turn.emit(Event::prompt(Some(turn.id), tokens, limit), &mut self.out);
         if turn.crowded.is_some() {
-            return false;
+            return Ok(false);
         }
-        let memory = &mut self.memory;
-        let common = memory.rows.iter().zip(&prompt.rows).take_while(|(a, b)| a == b).count();
+        prefixes.lend(store, &mut self.memory, &prompt);
         // The last row is always run again: its logits are needed.
-        let common = common.min(prompt.rows.len() - 1);
-        memory.rows.truncate(common);
-        store.truncate(&mut memory.sequence, common);
-        memory.states.retain(|id, _| prompt.clip(*id).is_some());
-        if let Some(turn) = self.turns.front_mut() {
-            turn.usage.prompt_text = u32::try_from(prompt.rows.len() - prompt.sounds()).unwrap_or(u32::MAX);
-            turn.usage.cached = u32::try_from(common).unwrap_or(u32::MAX);
-            turn.prompt = Some(prompt);
-        }
-        true
+        let common = self.memory.common(&prompt).min(tokens - 1);
+        self.memory.truncate(store, common, config.thinker.text.hidden);
+        let (sounds, sights) = prompt.media_rows();
+        let add = |total: &mut u32, n: usize| *total = total.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        add(&mut turn.usage.prompt_text, tokens - sounds - sights);
+        add(&mut turn.usage.prompt_video, sights);
+        add(&mut turn.usage.prompt_tools, results);
+        add(&mut turn.usage.cached, self.memory.rows.len());
+        turn.prompt = Some(prompt);
+        turn.thought = (budget > 0).then(|| Thought::new(budget));
+        self.draft = None;
+        self.forget_unneeded();
+        Ok(true)
     }
 
     /// Ends the first turn with an error.
     pub(super) fn fail_front(&mut self, error: String) {
-        if let Some(turn) = self.remove(0) {
-            self.out.push(Event::Failed { turn: Some(turn.id), error, resumable: true });
+        match self.remove(0) {
+            Some(turn) => self.out.push(Event::Failed { turn: Some(turn.id), error, resumable: true }),
+            // Nobody waits for a draft: a turn will meet the same error and tell.
+            None => (self.draft, self.stale) = (None, false),
         }
     }
 
@@ -348,8 +563,16 @@ impl Conversation {
         if !turn.committed || !silent {
             return;
         }
+        if reason == FinishReason::ToolCalls {
+            let turn = &mut self.turns[index];
+            turn.stage = Stage::Waiting;
+            if !turn.answered() {
+                self.out.push(Event::Done { turn: turn.id, reason, usage: turn.bill() });
+            }
+            return self.go_on(index);
+        }
         let Some(turn) = self.remove(index) else { return };
-        self.history.reply(turn.id, &turn.text);
+        self.leave(&turn, turn.text.len());
         self.out.push(Event::Done { turn: turn.id, reason, usage: turn.usage });
         self.ended = Some(Ended { id: turn.id, text: turn.text, alignment: turn.alignment, usage: turn.usage });
     }

@@ -9,8 +9,13 @@
 //! as words: this model hears without writing down what it heard, so there are no transcripts of what the user says.
 
 mod conversation;
+mod early;
+mod form;
+mod hearing;
 mod history;
+mod media;
 mod passes;
+mod prefixes;
 mod prompt;
 mod schedule;
 mod settings;
@@ -19,6 +24,7 @@ mod tests;
 mod turn;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use causerie_kernels::Pool;
 use causerie_kernels::ops::linear;
@@ -26,20 +32,24 @@ use causerie_kernels::ops::log_mel::LogMel;
 use causerie_kernels::ops::sample;
 use causerie_model_api::{Busy, Capabilities, Engine, Event, Next, Request, SessionId, Voice};
 
-use self::conversation::{Conversation, Ear};
-use self::schedule::{Budget, Need, Network, plan};
+use self::conversation::Conversation;
+use self::form::Form;
+use self::hearing::Ear;
+use self::prefixes::Prefixes;
+use self::schedule::{Budget, Need, Network};
 use self::settings::Generation;
 use super::kv::KvStore;
+use super::plan::Plan;
 use super::talker::{self, Frames};
-use super::{Omni, OmniError, Placement, decoder};
-use crate::lm::{LmError, Tokenizer};
+use super::{Omni, OmniError, decoder, vision};
+use crate::lm::LmError;
 
+pub use causerie_kernels::ops::paged_attention::Visible;
+pub use hearing::Loudest;
 pub use settings::Options;
 
 /// Prompt rows of all conversations in one pass.
 const PROMPT_ROWS: usize = 32;
-/// Positions in a block of memory.
-const BLOCK: usize = 16;
 /// The voice of the released checkpoints that the reference implementation speaks with by default.
 const DEFAULT_VOICE: &str = "ethan";
 
@@ -53,6 +63,14 @@ pub enum LoadError {
     /// The tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] LmError),
+    /// The chat template.
+    #[error("{}: {problem}", path.display())]
+    Template {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The tokenizer has tokens that the model has not.
     #[error("the tokenizer has {tokens} tokens, the model {vocabulary}")]
     Vocabulary {
@@ -61,6 +79,14 @@ pub enum LoadError {
         /// Of the model.
         vocabulary: usize,
     },
+}
+
+/// What the engine would need, before anything is loaded.
+///
+/// # Errors
+/// [`LoadError`], naming the file or field, or what does not fit.
+pub fn plan(options: &Options) -> Result<Plan, LoadError> {
+    Ok(options.plan(&options.shape()?, &Generation::read(&options.model)?)?)
 }
 
 /// Loads the checkpoint and makes room for conversations.
@@ -73,19 +99,24 @@ pub fn load(options: &Options) -> Result<Box<dyn Engine>, LoadError> {
 
 struct OmniEngine {
     omni: Omni,
-    tokenizer: Tokenizer,
+    form: Form,
     generation: Generation,
     capabilities: Capabilities,
     pool: Pool,
     mel: LogMel,
+    loudest: Loudest,
     sessions: BTreeMap<SessionId, Conversation>,
     most_sessions: usize,
     context: usize,
     passes: u64,
     thinker: Memories,
+    prefixes: Prefixes,
     talker: Memories,
     frames: Frames,
     buffers: Buffers,
+    /// Words that are drawn instead of the likely ones: random networks call no functions.
+    #[cfg(test)]
+    script: std::collections::VecDeque<u32>,
 }
 
 /// A decoder's memory of all conversations, and its buffers.
@@ -98,6 +129,7 @@ struct Memories {
 struct Buffers {
     linear: linear::Scratch,
     talker: talker::Scratch,
+    vision: vision::Scratch,
     sampler: sample::Scratch,
     logits: Vec<f32>,
 }
@@ -105,35 +137,34 @@ struct Buffers {
 impl OmniEngine {
     fn load(options: &Options) -> Result<Self, LoadError> {
         let pool = Pool::new(options.threads);
-        let omni = Omni::load(&pool, &options.model, Placement::F32)?;
-        let tokenizer = Tokenizer::read_json(&options.model.join("tokenizer.json"))?;
-        let vocabulary = omni.config.thinker.text.vocabulary;
-        if tokenizer.len() > vocabulary {
-            return Err(LoadError::Vocabulary { tokens: tokenizer.len(), vocabulary });
-        }
-        let mut generation = Generation::read(&options.model)?;
-        let context = options.context.min(omni.config.thinker.text.context);
+        let (shape, mut generation) = (options.shape()?, Generation::read(&options.model)?);
+        // What does not fit is known before the files are read.
+        let plan = options.plan(&shape, &generation)?;
+        let omni = Omni::load_as(&pool, &options.model, shape, options.weights)?;
+        let form = Form::read(&options.model, &omni.config)?;
+        let context = options.context;
         // Half of the context is for the prompt, at the least.
         generation.max_words = generation.max_words.min(context / 2);
-        let blocks = |positions: usize| options.sessions * positions.div_ceil(BLOCK);
-        // The talker hears at most the prompt, and adds a row a frame.
-        let spoken = context + generation.max_frames;
-        let thinker =
-            Memories { store: omni.thinker.decoder.store(BLOCK, blocks(context)), scratch: Default::default() };
-        let talker = Memories { store: omni.talker.decoder.store(BLOCK, blocks(spoken)), scratch: Default::default() };
+        let memories = |layout, visible| Memories { store: KvStore::new(layout, visible), scratch: Default::default() };
+        let thinker = memories(plan.thinker, options.visible);
+        let talker = memories(plan.talker, Visible::All);
         Ok(Self {
             capabilities: capabilities(&omni, options, context),
             mel: LogMel::new(omni.config.thinker.audio.mels),
+            loudest: options.loudest,
             frames: omni.talker.predictor.frames(options.sessions),
             sessions: BTreeMap::new(),
             most_sessions: options.sessions,
             context,
             passes: 0,
             thinker,
+            prefixes: Prefixes::default(),
             talker,
             buffers: Buffers::default(),
+            #[cfg(test)]
+            script: Default::default(),
             omni,
-            tokenizer,
+            form,
             generation,
             pool,
         })
@@ -141,10 +172,9 @@ impl OmniEngine {
 
     fn needs(&self) -> Vec<Need> {
         let mut needs = Vec::new();
-        let ids = &self.omni.config.ids;
         for (session, conversation) in &self.sessions {
             let waited = self.passes.saturating_sub(conversation.served);
-            conversation.needs(ids.tts_eos, ids.tts_pad, &mut |network, class, rows| {
+            conversation.needs(&self.omni.config, self.loudest, &mut |network, class, rows| {
                 needs.push(Need { session: *session, network, class, waited, rows });
             });
         }
@@ -155,6 +185,7 @@ impl OmniEngine {
     fn run(&mut self, pass: &schedule::Pass) {
         match pass.network {
             Network::Audio => self.hear(pass),
+            Network::Vision => self.look(pass),
             Network::Thinker => self.think(pass),
             Network::Talker => self.talk(pass),
         }
@@ -162,6 +193,18 @@ impl OmniEngine {
             if let Some(conversation) = self.sessions.get_mut(session) {
                 conversation.served = self.passes;
             }
+        }
+    }
+
+    fn refresh_drafts(&mut self) {
+        for conversation in self.sessions.values_mut() {
+            let limit = self.context - conversation.max_words(self.generation.max_words);
+            conversation.refresh_draft(
+                &self.omni.config,
+                &self.form,
+                (&mut self.thinker.store, &mut self.prefixes),
+                limit,
+            );
         }
     }
 
@@ -199,10 +242,11 @@ fn capabilities(omni: &Omni, options: &Options, context: usize) -> Capabilities 
         engine: "omni".into(),
         models: vec![name],
         audio_in: true,
-        video_in: false,
+        // Pictures have three channels.
+        video_in: omni.config.thinker.vision.channels == 3,
         audio_out: true,
-        thinking: false,
-        tools: false,
+        thinking: true,
+        tools: true,
         proactive: false,
         languages_in: Vec::new(),
         languages_out: Vec::new(),
@@ -224,7 +268,8 @@ impl Engine for OmniEngine {
                     return Err(Busy);
                 }
                 let seed = config.sampling.seed.unwrap_or(session.0);
-                let mut conversation = Conversation::new(*config, history, seed);
+                let mut conversation = Conversation::new(session, *config, seed, self.context);
+                conversation.append(&self.omni.config.thinker.vision, history);
                 conversation.served = self.passes;
                 self.sessions.insert(session, conversation);
             }
@@ -232,13 +277,13 @@ impl Engine for OmniEngine {
             request => {
                 if let Some(conversation) = self.sessions.get_mut(&session) {
                     let mut idle = true;
-                    let ids = &self.omni.config.ids;
-                    conversation.needs(ids.tts_eos, ids.tts_pad, &mut |_, _, _| idle = false);
+                    conversation.needs(&self.omni.config, self.loudest, &mut |_, _, _| idle = false);
                     if idle {
                         // It has not been waiting before it had something to do.
                         conversation.served = self.passes;
                     }
-                    conversation.handle(&Ear { pool: &self.pool, mel: &self.mel }, request);
+                    let ear = Ear { pool: &self.pool, mel: &self.mel, loudest: self.loudest };
+                    conversation.handle(&ear, &self.omni.config, request);
                 }
             }
         }
@@ -247,8 +292,9 @@ impl Engine for OmniEngine {
     }
 
     fn step(&mut self, out: &mut dyn FnMut(SessionId, Event)) -> Next {
+        self.refresh_drafts();
         let budget = Budget { prompt_rows: PROMPT_ROWS, conversations: self.most_sessions };
-        if let Some(pass) = plan(&self.needs(), budget) {
+        if let Some(pass) = schedule::plan(&self.needs(), budget) {
             self.passes += 1;
             self.run(&pass);
         }
@@ -258,6 +304,7 @@ impl Engine for OmniEngine {
                 out(*id, event);
             }
         }
+        self.refresh_drafts();
         if self.needs().is_empty() { Next::Idle } else { Next::Ready }
     }
 }

@@ -1,19 +1,25 @@
 //! The passes: rows of several conversations through one network, and what comes of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use causerie_kernels::ops::rope::Position;
 use causerie_kernels::ops::sample::{self, Context, Params};
-use causerie_model_api::{FinishReason, Sampling, SessionId};
+use causerie_model_api::{Sampling, SessionId};
 
 use super::OmniEngine;
 use super::conversation::Conversation;
-use super::prompt::Row;
+use super::early::Listening;
+use super::hearing::Ear;
+use super::prompt::{Medium, Row};
 use super::schedule::Pass;
 use super::turn::{Speech, Stage};
+use crate::cascade::{constrained, fits};
 use crate::omni::decoder::{Deepstack, Input, Segment};
 use crate::omni::kv::Sequence;
-use crate::omni::talker::{Opening, Prompt as TalkerPrompt};
+use crate::omni::talker::{Opening, Prompt as TalkerPrompt, ROLE_TOKENS};
 use crate::omni::trace::Trace;
+use crate::omni::vision::{self, Seen};
 
 /// Decisions inside a frame are numbered apart from those of other frames.
 const DRAWS_PER_FRAME: u64 = 64;
@@ -28,34 +34,88 @@ struct Share {
     last: bool,
 }
 
+/// Rows of a pass through the thinker.
+#[derive(Default)]
+struct Gathered {
+    embeddings: Vec<f32>,
+    positions: Vec<Position>,
+    /// Rows that are pictures.
+    pictures: Vec<usize>,
+    /// What the vision tower adds to them, for each of the first layers.
+    deepstack: Vec<Vec<f32>>,
+}
+
+impl Gathered {
+    /// Appends another conversation's rows.
+    fn append(&mut self, other: Self) {
+        let first = self.positions.len();
+        self.pictures.extend(other.pictures.iter().map(|row| first + row));
+        self.embeddings.extend(other.embeddings);
+        self.positions.extend(other.positions);
+        self.deepstack.resize(self.deepstack.len().max(other.deepstack.len()), Vec::new());
+        for (all, layer) in self.deepstack.iter_mut().zip(other.deepstack) {
+            all.extend(layer);
+        }
+    }
+
+    /// Appends row `row` of a picture.
+    fn sight(&mut self, seen: &Seen, row: usize, width: usize) {
+        let of = |rows: &[f32]| rows[row * width..][..width].to_vec();
+        self.pictures.push(self.positions.len());
+        self.embeddings.extend(of(&seen.tokens));
+        self.deepstack.resize(seen.deepstack.len(), Vec::new());
+        for (all, layer) in self.deepstack.iter_mut().zip(&seen.deepstack) {
+            all.extend(of(layer));
+        }
+    }
+}
+
 impl OmniEngine {
     /// A second of an utterance through the audio tower.
     pub(super) fn hear(&mut self, pass: &Pass) {
-        let tower = &self.omni.audio;
-        let chunk = self.omni.config.thinker.audio.chunk * self.omni.config.thinker.audio.mels;
+        let (tower, config) = (&self.omni.audio, &self.omni.config.thinker.audio);
+        let ear = Ear { pool: &self.pool, mel: &self.mel, loudest: self.loudest };
         for (session, _) in &pass.shares {
             let Some(conversation) = self.sessions.get_mut(session) else { continue };
-            let Some(hearing) = conversation.hearing() else { continue };
-            let until = (hearing.done + chunk).min(hearing.mel.len());
-            hearing.stream.push(tower, &self.pool, &hearing.mel[hearing.done..until], &mut hearing.rows);
-            hearing.done = until;
-            if until == hearing.mel.len() {
-                hearing.stream.flush(tower, &self.pool, &mut hearing.rows);
-                conversation.heard(self.omni.config.thinker.text.hidden);
+            if let Some(hearing) = conversation.hearing() {
+                if hearing.finish(&ear, tower, config) {
+                    conversation.heard(self.omni.config.thinker.text.hidden);
+                }
+            } else if let Some(Listening { hearing, .. }) = &mut conversation.listening {
+                let rows = hearing.rows.len();
+                hearing.go_on(&ear, tower, config, &conversation.audio);
+                conversation.stale |= hearing.rows.len() > rows;
+            }
+        }
+    }
+
+    /// A picture through the vision tower.
+    pub(super) fn look(&mut self, pass: &Pass) {
+        let config = &self.omni.config.thinker.vision;
+        for (session, _) in &pass.shares {
+            let Some(conversation) = self.sessions.get_mut(session) else { continue };
+            let Some((sight, picture)) = conversation.eye.unseen.pop_front() else { continue };
+            let mut seen = Seen::default();
+            let done = vision::patches(config, &picture, sight.grid).and_then(|patches| {
+                self.omni.vision.see(&self.pool, &mut self.buffers.vision, &patches.values, patches.grid, &mut seen)
+            });
+            match done {
+                Ok(()) => _ = conversation.eye.seen.insert(sight.name, Arc::new(seen)),
+                // Its turn fails, for want of what was seen.
+                Err(error) => conversation.fail_front(error.to_string()),
             }
         }
     }
 
     /// Rows of prompts and words of answers through the thinker.
     pub(super) fn think(&mut self, pass: &Pass) {
-        let (mut shares, mut embeddings, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut shares, mut gathered) = (Vec::new(), Gathered::default());
         for &(session, rows) in &pass.shares {
-            match self.thinker_rows(session, rows, &mut embeddings) {
+            match self.thinker_rows(session, rows) {
                 // The prompt waits for room.
                 Ok(None) => {}
-                Ok(Some(share)) => {
-                    let held = self.sessions[&session].memory.rows.len();
-                    positions.extend((held..held + share.rows).map(|p| [p as f64; 3]));
+                Ok(Some((share, rows))) => {
+                    gathered.append(rows);
                     shares.push(share);
                 }
                 Err(error) => {
@@ -69,7 +129,9 @@ impl OmniEngine {
             return;
         }
         let keep = Some(self.omni.config.talker.accept_hidden_layer);
-        let input = Input { embeddings: &embeddings, positions: &positions, deepstack: Deepstack::default(), keep };
+        let Gathered { embeddings, positions, pictures, deepstack } = &gathered;
+        let deepstack = Deepstack { rows: pictures, layers: deepstack };
+        let input = Input { embeddings, positions, deepstack, keep };
         let sequence = |conversation: &mut Conversation| std::mem::take(&mut conversation.memory.sequence);
         let mut sequences: Vec<Sequence> =
             shares.iter().filter_map(|share| Some(sequence(self.sessions.get_mut(&share.session)?))).collect();
@@ -90,6 +152,9 @@ impl OmniEngine {
             }
             let kept = &scratch.kept[end * width..(end + share.rows) * width];
             ran(conversation, kept, width);
+            if conversation.is_beginning() {
+                self.prefixes.keep(store, &conversation.memory);
+            }
             end += share.rows;
             if share.last {
                 finals.extend_from_slice(&scratch.hidden[(end - 1) * width..end * width]);
@@ -102,43 +167,59 @@ impl OmniEngine {
         }
     }
 
-    /// Appends the embeddings of a conversation's next rows, after making room for them; `None` when there are none now.
-    fn thinker_rows(
-        &mut self,
-        session: SessionId,
-        rows: usize,
-        embeddings: &mut Vec<f32>,
-    ) -> Result<Option<Share>, String> {
+    /// Gathers a conversation's next rows, after making room for them: of its first turn, or of its draft. `None` when there
+    /// are none now.
+    fn thinker_rows(&mut self, session: SessionId, rows: usize) -> Result<Option<(Share, Gathered)>, String> {
+        let mut into = Gathered::default();
         let width = self.omni.config.thinker.text.hidden;
         let gone = || "the turn is gone".to_owned();
         let conversation = self.sessions.get_mut(&session).ok_or_else(gone)?;
         let limit = self.context - conversation.max_words(self.generation.max_words);
-        if !conversation.prepare_prompt(&self.omni.config, &self.tokenizer, &mut self.thinker.store, limit) {
+        let memory = (&mut self.thinker.store, &mut self.prefixes);
+        if !conversation.prepare_prompt(&self.omni.config, &self.form, memory, limit)? {
             return Ok(None);
         }
-        let turn = conversation.turns.front().ok_or_else(gone)?;
-        let prompt = turn.prompt.as_ref().ok_or_else(gone)?;
+        let turn = conversation.turns.front();
+        let prompt = match turn {
+            Some(turn) => turn.prompt.as_ref(),
+            None => conversation.draft.as_ref(),
+        };
+        let prompt = prompt.ok_or_else(gone)?;
         let held = conversation.memory.rows.len();
-        let (next, last) = match turn.stage {
-            Stage::Decode(word) => (vec![Row::Token(word)], true),
+        let (next, last) = match turn.map(|turn| &turn.stage) {
+            Some(Stage::Decode(word)) => {
+                let position = prompt.next + (held - prompt.rows.len()) as f64;
+                (vec![(Row::Token(*word), [position; 3])], true)
+            }
             _ => {
                 let end = (held + rows).min(prompt.rows.len());
-                (prompt.rows[held..end].to_vec(), end == prompt.rows.len())
+                let rows = prompt.rows[held..end].iter().copied().zip(prompt.positions[held..end].iter().copied());
+                (rows.collect(), turn.is_some() && end == prompt.rows.len())
             }
         };
-        self.thinker.store.reserve(&mut conversation.memory.sequence, next.len()).map_err(|e| e.to_string())?;
-        for row in &next {
-            match *row {
-                Row::Token(token) => self.omni.thinker.embed(&[token], embeddings).map_err(|e| e.to_string())?,
-                Row::Sound { clip, row } => {
-                    let clip = prompt.clip(clip).ok_or_else(gone)?;
-                    embeddings.extend_from_slice(&clip.rows[row as usize * width..][..width]);
+        let (store, sequence) = (&mut self.thinker.store, &mut conversation.memory.sequence);
+        if store.reserve(sequence, next.len()).is_err() {
+            self.prefixes.forget(store);
+            store.reserve(sequence, next.len()).map_err(|e| e.to_string())?;
+        }
+        for (index, (row, position)) in next.iter().enumerate() {
+            match (row, prompt.medium(held + index)) {
+                (Row::Token(token), _) => {
+                    self.omni.thinker.embed(&[*token], &mut into.embeddings).map_err(|e| e.to_string())?;
                 }
+                (_, Some((Medium::Sound(clip), row))) => {
+                    into.embeddings.extend_from_slice(&clip.rows[row * width..][..width]);
+                }
+                (_, Some((Medium::Sight(sight), row))) => {
+                    into.sight(conversation.eye.seen.get(&sight.name).ok_or_else(gone)?, row, width);
+                }
+                (_, None) => return Err(gone()),
             }
+            into.positions.push(*position);
         }
         let rows = next.len();
         conversation.memory.pending = next;
-        Ok(Some(Share { session, rows, last }))
+        Ok(Some((Share { session, rows, last }, into)))
     }
 
     /// Draws the next word of every conversation whose logits are there.
@@ -148,23 +229,25 @@ impl OmniEngine {
             let Some(conversation) = self.sessions.get_mut(&session) else { continue };
             let params = with_wishes(self.generation.thinker, &conversation.config.sampling);
             let most = conversation.max_words(self.generation.max_words);
-            let Some(turn) = conversation.turns.front_mut() else { continue };
+            let Some(turn) = conversation.turns.front() else { continue };
             let seed = conversation.seed ^ turn.id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let context = Context { seen: &turn.reply, reply: &turn.reply };
-            let word =
-                sample::sample(&mut self.buffers.sampler, logits, &params, context, seed, turn.reply.len() as u64);
-            if word == self.omni.config.ids.im_end {
-                turn.stage = Stage::Written(FinishReason::Stop);
-            } else {
-                let delta = turn.detokenizer.push(&self.tokenizer, word);
-                turn.wrote(word, delta, &mut conversation.out);
-                turn.stage = if turn.reply.len() >= most {
-                    Stage::Written(FinishReason::MaxTokens)
-                } else {
-                    Stage::Decode(word)
-                };
-            }
-            conversation.settle(0);
+            let (tokenizer, place) = (&self.form.tokenizer, turn.drawn.len() as u64);
+            let sampler = &mut self.buffers.sampler;
+            let word = match turn.scanner.constraint().filter(|_| turn.thought.is_none()) {
+                None => {
+                    let context = Context { seen: &turn.drawn, reply: &turn.drawn };
+                    sample::sample(sampler, logits, &params, context, seed, place)
+                }
+                Some(acceptor) => {
+                    let pending = turn.detokenizer.pending();
+                    let fits = |token| fits(tokenizer, acceptor, pending, token);
+                    constrained(sampler, logits, &params, (seed, place), fits)
+                }
+            };
+            #[cfg(test)]
+            let word = self.script.pop_front().unwrap_or(word);
+            let memory = (&mut self.thinker.store, self.omni.config.thinker.text.hidden);
+            conversation.drawn(&self.form, memory, self.omni.config.ids.im_end, word, most);
         }
     }
 
@@ -269,7 +352,9 @@ impl OmniEngine {
         for (session, (state, logits)) in speakers.iter().zip(rows) {
             let Some(conversation) = self.sessions.get_mut(session) else { continue };
             let Some(turn) = conversation.turns.front_mut() else { continue };
-            let seed = TALKER_SEED ^ conversation.seed ^ turn.id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            // Parts of a turn draw apart.
+            let part = (turn.id.0 << 8) + turn.parts as u64;
+            let seed = TALKER_SEED ^ conversation.seed ^ part.wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let Some(speech) = turn.speech.as_mut() else { continue };
             let frame = speech.codes.len();
             talker.suppress(logits);
@@ -316,12 +401,9 @@ impl OmniEngine {
 /// The thinker has run a conversation's pending rows; `kept` are the states that the talker may want of them.
 fn ran(conversation: &mut Conversation, kept: &[f32], width: usize) {
     let memory = &mut conversation.memory;
-    for (row, state) in memory.pending.iter().zip(kept.chunks_exact(width)) {
-        if let Row::Sound { clip, row } = *row {
-            let states = memory.states.entry(clip).or_default();
-            let at = row as usize * width;
-            states.resize(states.len().max(at + width), 0.0);
-            states[at..at + width].copy_from_slice(state);
+    for ((row, _), state) in memory.pending.iter().zip(kept.chunks_exact(width)) {
+        if row.is_media() {
+            memory.states.extend_from_slice(state);
         }
     }
     memory.rows.append(&mut memory.pending);
@@ -335,14 +417,16 @@ fn open(
 ) -> Result<Speech, String> {
     let turn = conversation.turns.front().ok_or("the turn is gone")?;
     let (prompt, first) = turn.prompt.as_ref().zip(turn.reply.first()).ok_or("there is nothing to say yet")?;
-    let tokens = prompt.token_ids(&omni.config);
-    let states = prompt.clips.iter().filter_map(|clip| conversation.memory.states.get(&clip.id));
-    let media: Vec<f32> = states.flatten().copied().collect();
+    let mut tokens = prompt.token_ids(&omni.config);
+    // What the answer begins with besides its role, such as a thought, is not for the talker.
+    let answer = tokens.iter().rposition(|token| *token == omni.config.ids.im_start);
+    tokens.truncate(answer.map_or(tokens.len(), |start| start + ROLE_TOKENS));
+    let (images, videos) = prompt.pictures();
     let speakers = &omni.config.talker.speakers;
     let voice = speakers.iter().find(|(name, _)| *name == conversation.config.voice);
     let speaker = voice.or_else(|| speakers.iter().find(|(name, _)| name == super::DEFAULT_VOICE)).or(speakers.first());
     let speaker = speaker.ok_or("the model has no voice")?.1;
-    let heard = TalkerPrompt { tokens: &tokens, media: &media, images: &[], videos: &[] };
+    let heard = TalkerPrompt { tokens: &tokens, media: &conversation.memory.states, images: &images, videos: &videos };
     let opening = Opening::new(pool, omni, &heard, speaker, *first).map_err(|e| e.to_string())?;
     Ok(Speech {
         sequence: Sequence::default(),

@@ -18,6 +18,8 @@ pub(super) enum Class {
     Ahead,
     /// A proposed turn.
     Proposed,
+    /// What no turn waits for yet: speech that goes on, pictures that come, a prompt before it is answered.
+    Early,
 }
 
 /// The network that work goes through. Of a conversation that could go on in two, the first of these goes on: a frame is
@@ -30,6 +32,8 @@ pub(super) enum Network {
     Thinker,
     /// The audio tower. Utterances go through one at a time.
     Audio,
+    /// The vision tower. Pictures go through one at a time.
+    Vision,
 }
 
 /// What one conversation could do next in one network.
@@ -76,7 +80,7 @@ pub(super) fn plan(needs: &[Need], budget: Budget) -> Option<Pass> {
     let network = first.network;
     let mut left = budget.prompt_rows;
     let mut shares = Vec::new();
-    let most = if network == Network::Audio { 1 } else { budget.conversations };
+    let most = if matches!(network, Network::Audio | Network::Vision) { 1 } else { budget.conversations };
     for need in order.iter().filter(|need| need.network == network) {
         if shares.len() == most {
             break;
@@ -103,11 +107,11 @@ mod tests {
     }
 
     fn network() -> impl Strategy<Value = Network> {
-        prop::sample::select(vec![Network::Audio, Network::Thinker, Network::Talker])
+        prop::sample::select(vec![Network::Audio, Network::Vision, Network::Thinker, Network::Talker])
     }
 
     fn class() -> impl Strategy<Value = Class> {
-        prop::sample::select(vec![Class::Dry, Class::First, Class::Ahead, Class::Proposed])
+        prop::sample::select(vec![Class::Dry, Class::First, Class::Ahead, Class::Proposed, Class::Early])
     }
 
     #[test]
@@ -121,6 +125,106 @@ mod tests {
         let pass = plan(&needs, BUDGET).unwrap();
         let shares = vec![(SessionId(2), 1), (SessionId(4), 1), (SessionId(3), 32)];
         assert_eq!(pass, Pass { network: Network::Talker, shares });
+    }
+
+    /// A conversation of the simulation: it asks, is read, is answered a word a frame, and listens.
+    #[derive(Clone, Default)]
+    struct Talk {
+        /// When it asks next, in milliseconds.
+        asks: f64,
+        /// Rows of its prompt that are not read; words that are there; frames that are spoken.
+        prompt: usize,
+        words: usize,
+        frames: usize,
+        /// Words of the whole answer; 0 while nothing is asked.
+        length: usize,
+        /// When the listener heard the first frame.
+        began: Option<f64>,
+        waited: u64,
+    }
+
+    const FRAME_MS: f64 = 80.0;
+
+    impl Talk {
+        /// Speech that the listener has not heard, in milliseconds.
+        fn ahead(&self, now: f64) -> f64 {
+            self.frames as f64 * FRAME_MS - self.began.map_or(0.0, |began| now - began)
+        }
+
+        fn need(&self, session: u64, now: f64) -> Option<Need> {
+            if self.length == 0 || self.frames == self.length {
+                return None;
+            }
+            let class = match self.ahead(now) {
+                _ if self.began.is_none() => Class::First,
+                ahead if ahead < 1_500.0 => Class::Dry,
+                _ => Class::Ahead,
+            };
+            // Credit ends 8 s ahead of the listener.
+            let credit = self.ahead(now) < 8_000.0;
+            let (network, rows) = match self.prompt {
+                0 if self.frames < self.words && credit => (Network::Talker, 1),
+                0 if self.words < self.length => (Network::Thinker, 1),
+                0 => return None,
+                left => (Network::Thinker, left),
+            };
+            Some(need(session, network, class, self.waited, rows))
+        }
+    }
+
+    /// Hundreds of conversations for two minutes of virtual time, at a pace that one device keeps: who has begun to hear an
+    /// answer hears all of it without a gap, while others come with long prompts, and everybody is answered.
+    #[test]
+    fn hundreds_of_listeners_hear_no_gap() {
+        let mut random = 7_u64;
+        let mut draw = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % below
+        };
+        let mut talks = vec![Talk::default(); 300];
+        talks.iter_mut().for_each(|talk| talk.asks = draw(20_000) as f64);
+        let budget = Budget { prompt_rows: 256, conversations: 512 };
+        let (mut now, mut answers, mut dry) = (0.0, 0, Vec::new());
+        while now < 120_000.0 {
+            for talk in &mut talks {
+                if talk.length == 0 && talk.asks <= now {
+                    (talk.prompt, talk.length) = (20 + draw(900) as usize, 20 + draw(120) as usize);
+                    talk.waited = 0;
+                } else if talk.length > 0 && talk.frames == talk.length && talk.ahead(now) <= 0.0 {
+                    answers += 1;
+                    *talk = Talk { asks: now + 2_000.0 + draw(6_000) as f64, ..Talk::default() };
+                }
+            }
+            let needs: Vec<Need> = (0..).zip(&talks).filter_map(|(i, talk)| talk.need(i, now)).collect();
+            let Some(pass) = plan(&needs, budget) else {
+                now += 1.0;
+                continue;
+            };
+            let rows: usize = pass.shares.iter().map(|(_, rows)| rows).sum();
+            // About what the released model would need for a pass: its weights once, and something for every row.
+            now += 4.0 + 0.03 * rows as f64;
+            talks.iter_mut().for_each(|talk| talk.waited += 1);
+            for (session, rows) in pass.shares {
+                let talk = &mut talks[session.0 as usize];
+                talk.waited = 0;
+                match pass.network {
+                    Network::Talker => {
+                        if talk.began.is_some() && talk.ahead(now) < 0.0 {
+                            dry.push((session, now));
+                        }
+                        talk.frames += 1;
+                        talk.began.get_or_insert(now);
+                    }
+                    _ if talk.prompt > 0 => {
+                        talk.prompt -= rows;
+                        talk.words += usize::from(talk.prompt == 0);
+                    }
+                    _ => talk.words += 1,
+                }
+            }
+        }
+        assert!(answers > 1_500, "{answers} answers");
+        assert!(dry.is_empty(), "{} gaps, the first at {:?}", dry.len(), dry[0]);
     }
 
     proptest! {

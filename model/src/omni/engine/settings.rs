@@ -2,10 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use causerie_kernels::ops::paged_attention::Visible;
 use causerie_kernels::ops::sample::Params;
 use serde_json::Value;
 
-use crate::omni::OmniError;
+use super::PROMPT_ROWS;
+use super::hearing::Loudest;
+use crate::omni::config::{Config, Scaling};
+use crate::omni::kv::KvType;
+use crate::omni::plan::{Plan, Wishes};
+use crate::omni::{OmniError, Placement};
 
 /// What to load and how much room to give it.
 #[derive(Clone, Debug)]
@@ -18,13 +24,76 @@ pub struct Options {
     pub sessions: usize,
     /// Tokens of a prompt and its reply.
     pub context: usize,
+    /// What the spectrogram of speech is scaled by.
+    pub loudest: Loudest,
+    /// Seconds of speech that attend to each other; `None` for as many as the checkpoint says.
+    pub audio_block: Option<usize>,
+    /// How weights are kept.
+    pub weights: Placement,
+    /// How keys and values are kept.
+    pub kv: KvType,
+    /// Bytes of memory that may be used; `None` leaves it to the system.
+    pub memory: Option<u64>,
+    /// Which keys of its context the thinker sees.
+    pub visible: Visible,
+    /// How many times as many positions as the checkpoint was configured for are reached by scaling them (YaRN). Nothing
+    /// says that a model is any good there.
+    pub yarn: Option<f64>,
 }
 
 impl Options {
     /// The defaults for a folder on this machine.
     pub fn new(model: PathBuf) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { model, threads, sessions: 8, context: 4_096 }
+        Self {
+            model,
+            threads,
+            sessions: 8,
+            context: 4_096,
+            loudest: Loudest::default(),
+            audio_block: None,
+            weights: Placement::F32,
+            kv: KvType::F32,
+            memory: None,
+            visible: Visible::All,
+            yarn: None,
+        }
+    }
+
+    /// The shape of the model as these options have it.
+    ///
+    /// # Errors
+    /// [`OmniError`] if it cannot be read, or an option is out of its range.
+    pub(super) fn shape(&self) -> Result<Config, OmniError> {
+        let mut config = Config::read(&self.model)?;
+        let Config { thinker, talker, .. } = &mut config;
+        if let Some(seconds) = self.audio_block {
+            let chunks = 1..=(thinker.audio.block / thinker.audio.chunk).max(8);
+            if !chunks.contains(&seconds) {
+                let problem = format!("blocks of {seconds} seconds are not within {chunks:?}");
+                return Err(OmniError::Input(problem));
+            }
+            thinker.audio.block = seconds * thinker.audio.chunk;
+        }
+        if let Some(factor) = self.yarn {
+            if !(1.0..=64.0).contains(&factor) {
+                return Err(OmniError::Input(format!("positions cannot be scaled by {factor}, only by 1 to 64")));
+            }
+            for text in [&mut thinker.text, &mut talker.text] {
+                text.rope.scaling = Scaling::Yarn { factor, trained: text.context };
+            }
+        }
+        Ok(config)
+    }
+
+    /// What would be needed for a model of that shape.
+    ///
+    /// # Errors
+    /// [`OmniError::Window`] and [`OmniError::Fit`].
+    pub(super) fn plan(&self, config: &Config, generation: &Generation) -> Result<Plan, OmniError> {
+        let Self { weights, kv, memory: device, context: window, sessions, visible, .. } = *self;
+        let (frames, rows) = (generation.max_frames, PROMPT_ROWS);
+        Plan::new(config, Wishes { weights, kv, device, window, sessions, frames, rows, visible })
     }
 }
 

@@ -1,16 +1,18 @@
 //! One reply on its way from an utterance to words and speech.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 
 use causerie_kernels::ops::rope::Position;
-use causerie_model_api::{CREDIT_AHEAD, Event, FinishReason, OutputSamples, TurnId, Usage};
+use causerie_model_api::{CREDIT_AHEAD, Event, FinishReason, OutputSamples, ToolBehavior, ToolCall, TurnId, Usage};
 
-use super::history::Clip;
+use super::hearing::Hearing;
+use super::history::Entry;
 use super::prompt::Prompt;
+use crate::cascade::{Called, MAX_CALLS, Thought, WRONG};
 use crate::lm::Decoder;
-use crate::omni::audio::AudioStream;
 use crate::omni::code2wav::Voice;
 use crate::omni::kv::Sequence;
+use crate::tools::{self, Scanner};
 
 /// Usage counts an audio token for so many output samples (40 ms).
 const OUTPUT_SAMPLES_PER_TOKEN: u64 = 960;
@@ -27,16 +29,8 @@ pub(super) enum Stage {
     Decode(u32),
     /// All words are there.
     Written(FinishReason),
-}
-
-/// An utterance on its way through the audio tower.
-pub(super) struct Hearing {
-    /// `[frames, mels]`.
-    pub(super) mel: Vec<f32>,
-    /// Values of `mel` that went through.
-    pub(super) done: usize,
-    pub(super) stream: AudioStream,
-    pub(super) rows: Vec<f32>,
+    /// Its calls are being run.
+    Waiting,
 }
 
 /// The talker's side of a reply.
@@ -63,15 +57,35 @@ pub(super) struct Turn {
     /// Start and end of the utterance it answers; `None` when it answers the history.
     pub(super) utterance: Option<(u64, u64)>,
     pub(super) stage: Stage,
-    /// What was heard.
-    pub(super) clip: Option<Arc<Clip>>,
+    /// What was heard, and seen before its end.
+    pub(super) heard: Option<Entry>,
     pub(super) prompt: Option<Prompt>,
     /// The prompt does not fit and waits until the session forgets something: its length and the limit.
     pub(super) crowded: Option<(usize, usize)>,
-    /// Words drawn so far.
+    /// All words drawn so far, thoughts and calls among them.
+    pub(super) drawn: Vec<u32>,
+    /// Those that are neither.
+    pub(super) written: usize,
+    /// While it thinks and does not speak.
+    pub(super) thought: Option<Thought>,
+    /// Parts calls from what is said.
+    pub(super) scanner: Scanner,
+    /// Words that may still turn out to be part of a call, and the bytes of each; what is settled of the first.
+    held: VecDeque<(u32, usize)>,
+    settled: usize,
+    /// Words of this part that are for the listener.
     pub(super) reply: Vec<u32>,
-    /// Where each word ends in `text`.
+    /// Where each of them ends in `text`.
     pub(super) ends: Vec<usize>,
+    /// The calls of this part, and how many were made in parts before.
+    pub(super) calls: Vec<Called>,
+    called_before: usize,
+    /// A part ends with calls and the next begins with their results: how many ended, and where this one begins in the
+    /// text.
+    pub(super) parts: usize,
+    pub(super) text_from: usize,
+    /// Speech that was billed.
+    audio_from: u64,
     pub(super) text: String,
     pub(super) detokenizer: Decoder,
     pub(super) speech: Option<Speech>,
@@ -86,7 +100,13 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    pub(super) fn new(id: TurnId, committed: bool, utterance: Option<(u64, u64)>, stage: Stage) -> Self {
+    pub(super) fn new(
+        id: TurnId,
+        committed: bool,
+        utterance: Option<(u64, u64)>,
+        stage: Stage,
+        scanner: Scanner,
+    ) -> Self {
         let heard = utterance.map_or(0, |(from, until)| until.saturating_sub(from));
         let prompt_audio = u32::try_from(heard / INPUT_SAMPLES_PER_TOKEN).unwrap_or(u32::MAX);
         Self {
@@ -94,11 +114,22 @@ impl Turn {
             committed,
             utterance,
             stage,
-            clip: None,
+            heard: None,
             prompt: None,
             crowded: None,
+            drawn: Vec::new(),
+            written: 0,
+            thought: None,
+            scanner,
+            held: VecDeque::new(),
+            settled: 0,
             reply: Vec::new(),
             ends: Vec::new(),
+            calls: Vec::new(),
+            called_before: 0,
+            parts: 0,
+            text_from: 0,
+            audio_from: 0,
             text: String::new(),
             detokenizer: Decoder::default(),
             speech: None,
@@ -130,15 +161,117 @@ impl Turn {
         out.append(&mut self.withheld);
     }
 
-    /// Takes a word and the text that it completes.
-    pub(super) fn wrote(&mut self, word: u32, delta: String, out: &mut Vec<Event>) {
-        self.reply.push(word);
-        self.usage.response_text += 1;
-        self.text.push_str(&delta);
-        self.ends.push(self.text.len());
-        if !delta.is_empty() {
-            self.emit(Event::Text { turn: self.id, delta }, out);
+    /// Takes a word and the text that it completes, or with `None` the end; a call becomes a [`ToolCall`] with what
+    /// `declare` says of it. Returns whether the part is over: nothing is said between a call and its result.
+    pub(super) fn write(
+        &mut self,
+        word: Option<(u32, &str)>,
+        declare: impl Fn(&str, usize) -> (String, ToolBehavior),
+        out: &mut Vec<Event>,
+    ) -> bool {
+        let mut pieces = Vec::new();
+        match word {
+            Some((word, delta)) => {
+                self.held.push_back((word, delta.len()));
+                self.scanner.push(delta, &mut pieces);
+            }
+            None => self.scanner.finish(&mut pieces),
         }
+        for piece in pieces {
+            let (call, behavior, results) = match piece {
+                tools::Piece::Text(text) if self.calls.is_empty() => {
+                    self.grow(text, out);
+                    continue;
+                }
+                tools::Piece::Text(text) if text.trim().is_empty() => continue,
+                tools::Piece::Text(_) => return true,
+                tools::Piece::Call { name, arguments } => {
+                    let (id, behavior) = declare(&name, self.called_before + self.calls.len());
+                    let call = ToolCall { id, name, arguments };
+                    self.emit(Event::ToolCall { turn: self.id, call: call.clone() }, out);
+                    (call, behavior, Vec::new())
+                }
+                tools::Piece::Wrong { name, arguments } => {
+                    let (id, _) = declare(&name, self.called_before + self.calls.len());
+                    (ToolCall { id, name, arguments }, ToolBehavior::Blocking, vec![WRONG.to_owned()])
+                }
+            };
+            // Calls are not spoken.
+            (self.held, self.settled) = (VecDeque::new(), 0);
+            let answered = !results.is_empty();
+            self.calls.push(Called { call, behavior, results, answered });
+            if self.calls.len() >= MAX_CALLS {
+                return true;
+            }
+        }
+        if word.is_none() && self.calls.is_empty() {
+            self.settled = usize::MAX;
+        }
+        self.release();
+        false
+    }
+
+    /// Takes text for the listener.
+    fn grow(&mut self, text: String, out: &mut Vec<Event>) {
+        if text.is_empty() {
+            return;
+        }
+        self.settled += text.len();
+        self.text.push_str(&text);
+        self.emit(Event::Text { turn: self.id, delta: text }, out);
+        self.release();
+    }
+
+    /// Words whose text is settled are for the talker.
+    fn release(&mut self) {
+        while let Some(&(word, bytes)) = self.held.front()
+            && bytes <= self.settled
+        {
+            self.held.pop_front();
+            self.settled -= bytes;
+            self.reply.push(word);
+            self.ends.push(self.text.len().saturating_sub(self.settled).max(self.text_from));
+        }
+    }
+
+    /// Takes a piece of a thought. Once it is over: how many of its words the answer follows from.
+    pub(super) fn ponder(&mut self, delta: &str, mark: Option<&str>, out: &mut Vec<Event>) -> Option<usize> {
+        let all = self.drawn.len();
+        let Some(thought) = &mut self.thought else { return Some(all) };
+        self.usage.thoughts += 1;
+        let (delta, over) = thought.take(delta, mark, all);
+        if !delta.is_empty() {
+            self.emit(Event::Thought { turn: self.id, delta }, out);
+        }
+        over
+    }
+
+    /// What was used since it was asked last.
+    pub(super) fn bill(&mut self) -> Usage {
+        self.audio_from = self.audio_until;
+        std::mem::take(&mut self.usage)
+    }
+
+    /// Whether all that the turn waits for is there.
+    pub(super) fn answered(&self) -> bool {
+        self.calls.iter().all(|called| called.answered || called.behavior == ToolBehavior::NonBlocking)
+    }
+
+    /// The next part begins: the prompt is made anew, from a history with the calls and their results. Returns what the
+    /// talker remembers of this one.
+    pub(super) fn go_on(&mut self, scanner: Scanner) -> Option<Sequence> {
+        self.called_before += self.calls.len();
+        self.calls.clear();
+        self.parts += 1;
+        self.text_from = self.text.len();
+        self.scanner = scanner;
+        (self.held, self.settled) = (VecDeque::new(), 0);
+        self.detokenizer = Decoder::default();
+        self.prompt = None;
+        self.reply.clear();
+        self.ends.clear();
+        self.stage = Stage::Prefill;
+        self.speech.take().map(|speech| speech.sequence)
     }
 
     /// Takes the sound of a frame, the `frame`th of the answer: it says the word that the talker was given before it.
@@ -148,7 +281,9 @@ impl Turn {
         }
         let start = OutputSamples(self.audio_until);
         self.audio_until += pcm.len() as u64;
-        self.usage.response_audio = u32::try_from(self.audio_until / OUTPUT_SAMPLES_PER_TOKEN).unwrap_or(u32::MAX);
+        let tokens = |until: u64| until / OUTPUT_SAMPLES_PER_TOKEN;
+        let spoken = tokens(self.audio_until) - tokens(self.audio_from);
+        self.usage.response_audio = u32::try_from(spoken).unwrap_or(u32::MAX);
         let text_until = self.ends.get(frame).or(self.ends.last()).copied().unwrap_or(0);
         self.alignment.push((self.audio_until, text_until));
         self.emit(Event::Audio { turn: self.id, start, pcm, text_until }, out);

@@ -30,7 +30,7 @@ impl Case {
     ///
     /// # Errors
     /// [`OmniError::Malformed`] naming the file.
-    pub(super) fn all(dir: &Path) -> Result<Vec<Self>, OmniError> {
+    pub(in crate::omni) fn all(dir: &Path) -> Result<Vec<Self>, OmniError> {
         let failed = |e: std::io::Error| OmniError::malformed(dir, e.to_string());
         let mut cases = Vec::new();
         for entry in std::fs::read_dir(dir).map_err(failed)? {
@@ -88,15 +88,15 @@ impl Case {
     }
 
     /// The shape of a tensor that must be there.
-    pub(super) fn dimensions(&self, tensor: &str) -> Result<&[usize], OmniError> {
+    pub(in crate::omni) fn dimensions(&self, tensor: &str) -> Result<&[usize], OmniError> {
         Ok(&self.stored(tensor)?.shape)
     }
 
-    pub(super) fn floats(&self, tensor: &str) -> Result<Vec<f32>, OmniError> {
+    pub(in crate::omni) fn floats(&self, tensor: &str) -> Result<Vec<f32>, OmniError> {
         Ok(self.stored(tensor)?.values.iter().map(|v| *v as f32).collect())
     }
 
-    pub(super) fn tokens(&self, tensor: &str) -> Result<Vec<u32>, OmniError> {
+    pub(in crate::omni) fn tokens(&self, tensor: &str) -> Result<Vec<u32>, OmniError> {
         let token = |v: &f64| {
             let problem = || OmniError::malformed(&self.path, format!("{tensor} holds {v}, which is no token"));
             if (0.0..4_294_967_296.0).contains(v) { Ok(*v as u32) } else { Err(problem()) }

@@ -13,7 +13,7 @@ use crate::omni::{Omni, OmniError};
 /// Rows that open an answer.
 const OPENING_ROWS: usize = 9;
 /// Tokens that open an answer in the thinker's prompt: `<|im_start|>`, `assistant`, a line break.
-const ROLE_TOKENS: usize = 3;
+pub(in crate::omni) const ROLE_TOKENS: usize = 3;
 /// The row of the opening from which codec ids are added.
 const CODEC_FROM: usize = 3;
 

@@ -4,6 +4,8 @@
 //! A grid of patches covers two frames. Grids do not see each other, so a video goes through grid by grid. Rows are in the
 //! order of the blocks of `merge × merge` patches that become one token.
 
+mod picture;
+
 use causerie_kernels::Pool;
 use causerie_kernels::ops::attention::{Shape, View, attention};
 use causerie_kernels::ops::gelu::gelu;
@@ -18,6 +20,8 @@ use super::load::Loader;
 use super::positions::Grid;
 use crate::lm::moe::add;
 use crate::lm::resize;
+
+pub use picture::{Patches, grid, patches};
 
 /// Epsilon of its layer norms: that of the reference implementation, not in the configuration.
 const NORM_EPS: f32 = 1e-6;

@@ -50,6 +50,28 @@ fn text_is_answered_with_text() {
 }
 
 #[test]
+fn pictures_are_taken_as_large_as_the_history_holds_them() {
+    let shown = |side: u32, count: usize| {
+        let picture = Picture::new(side, side, vec![0; (side * side * 3) as usize], MediaResolution::High).unwrap();
+        let mut content = vec![Content::Picture(picture); count];
+        content.push(Content::Text("Count.".into()));
+        Input::ClientContent { items: vec![Item { role: Role::User, content }], turn_complete: true }
+    };
+    text_stage().take(shown(2_000, 1)).pass(50).expect(
+        r#"
+        0 | append 1
+        0 | start 1
+        50 > text "One two three."
+        "#,
+    );
+    text_stage().take(shown(2_000, 2)).pass(50).expect(
+        r#"
+        0 > warning ResourceExhausted client_content.turns: more than 1048576 bytes of text or 16777216 of pixels at once do not go into the history
+        "#,
+    );
+}
+
+#[test]
 fn content_without_an_end_is_only_remembered() {
     let mut stage = text_stage();
     let items = vec![Item::text(Role::User, "I am Ada."), Item::text(Role::Model, "Hello Ada.")];

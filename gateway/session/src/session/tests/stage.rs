@@ -189,6 +189,7 @@ impl Stage {
                 .iter()
                 .map(|content| match content {
                     Content::Text(text) => text.clone(),
+                    Content::Picture(picture) => format!("{picture:?}"),
                     Content::ToolCall(call) => format!("{}({})", call.name, call.arguments),
                     Content::ToolResult { value, .. } => value.clone(),
                 })
@@ -327,6 +328,7 @@ fn describe(request: &Request) -> String {
         Request::Open { .. } => "open".into(),
         Request::Close { .. } => "close".into(),
         Request::Audio { .. } => "audio".into(),
+        Request::Frame { at, .. } => format!("frame {}", ms(at)),
         Request::Listen { from, .. } => format!("listen {}", ms(from)),
         Request::Ignore { .. } => "ignore".into(),
         Request::Append { items, .. } => format!("append {}", items.len()),

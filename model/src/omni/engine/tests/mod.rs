@@ -2,13 +2,17 @@
 
 mod company;
 mod conversations;
+mod early;
+mod options;
+mod sight;
+mod tools;
 
 use causerie_model_api::{
     Cause, Engine as _, Event, InputSamples, Item, Modality, Next, OutputSamples, Request, Role, Sampling,
     SessionConfig, SessionId, TurnId,
 };
 
-use super::{OmniEngine, Options};
+use super::{Loudest, OmniEngine, Options};
 use crate::omni::tests::tiny;
 
 const S: SessionId = SessionId(1);
@@ -17,7 +21,11 @@ const FIRST_FRAME: usize = 1_365;
 const FRAME: usize = 1_920;
 
 fn engine(sessions: usize) -> OmniEngine {
-    OmniEngine::load(&Options { model: tiny(), threads: 1, sessions, context: 256 }).unwrap()
+    OmniEngine::load(&options(sessions)).unwrap()
+}
+
+fn options(sessions: usize) -> Options {
+    Options { threads: 1, sessions, context: 256, ..Options::new(tiny()) }
 }
 
 fn config(seed: u64) -> SessionConfig {
