@@ -58,13 +58,23 @@
 //! recognizer = "base"
 //! context = 8192
 //!
-//! [omni]
-//! context = 4096               # and `model`, the checkpoint's folder
+//! [omni]                       # and `model`, the checkpoint's folder
+//! context = 4096               # tokens of a prompt and its reply
+//! weights = "f32"              # or "bf16", "fp8", "int4"
+//! kv = "f32"                   # keys and values; or "bf16", "fp8"
+//! # memory_gb = 141            # what does not fit into so many billions of bytes is refused before it is loaded
+//! # window = 32768             # the thinker sees the latest so many tokens, and the first `sinks` (16)
+//! # yarn = 4.0                 # reach so many times the checkpoint's positions
+//! # audio_block = 8            # seconds of speech that are heard together; as the checkpoint says
+//! loudest = "so far"           # what speech is scaled by; or "utterance", as in the reference, heard when it is over
 //! ```
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use causerie_model::omni::Placement;
+use causerie_model::omni::engine::{Loudest, Options, Visible};
+use causerie_model::omni::kv::KvType;
 use causerie_session::Timing;
 use clap::Args;
 use serde::Deserialize;
@@ -325,7 +335,7 @@ impl Default for CascadeConfig {
 }
 
 /// Settings of the omni engine.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub struct OmniConfig {
     /// The checkpoint's folder: `config.json`, `tokenizer.json` and the weights.
@@ -334,11 +344,74 @@ pub struct OmniConfig {
     pub threads: Option<usize>,
     /// Tokens of a prompt and its reply.
     pub context: usize,
+    /// How weights are kept.
+    pub weights: Placement,
+    /// How keys and values are kept.
+    pub kv: KvType,
+    /// Billions of bytes that may be used; `None` leaves it to the system.
+    pub memory_gb: Option<u32>,
+    /// Latest tokens that the thinker sees; `None` for all.
+    pub window: Option<usize>,
+    /// First tokens that it sees besides.
+    pub sinks: usize,
+    /// How many times the checkpoint's positions are reached.
+    pub yarn: Option<f64>,
+    /// Seconds of speech that are heard together; `None` for as many as the checkpoint says.
+    pub audio_block: Option<usize>,
+    /// What speech is scaled by.
+    pub loudest: LoudestConfig,
+}
+
+/// What speech is scaled by before it is heard.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+pub enum LoudestConfig {
+    /// [`Loudest::SoFar`].
+    #[default]
+    #[serde(rename = "so far")]
+    SoFar,
+    /// [`Loudest::Utterance`].
+    #[serde(rename = "utterance")]
+    Utterance,
 }
 
 impl Default for OmniConfig {
     fn default() -> Self {
-        Self { model: None, threads: None, context: 4_096 }
+        Self {
+            model: None,
+            threads: None,
+            context: 4_096,
+            weights: Placement::F32,
+            kv: KvType::F32,
+            memory_gb: None,
+            window: None,
+            sinks: 16,
+            yarn: None,
+            audio_block: None,
+            loudest: LoudestConfig::default(),
+        }
+    }
+}
+
+impl OmniConfig {
+    /// The engine's options for a checkpoint in the folder `model` and so many conversations.
+    pub fn options(&self, model: PathBuf, sessions: usize) -> Options {
+        let defaults = Options::new(model);
+        Options {
+            threads: self.threads.unwrap_or(defaults.threads),
+            sessions,
+            context: self.context,
+            weights: self.weights,
+            kv: self.kv,
+            memory: self.memory_gb.map(|gb| u64::from(gb) * 1_000_000_000),
+            visible: self.window.map_or(Visible::All, |window| Visible::Recent { window, sinks: self.sinks }),
+            yarn: self.yarn,
+            audio_block: self.audio_block,
+            loudest: match self.loudest {
+                LoudestConfig::SoFar => Loudest::SoFar,
+                LoudestConfig::Utterance => Loudest::Utterance,
+            },
+            ..defaults
+        }
     }
 }
 
@@ -461,6 +534,10 @@ impl Config {
             ("cascade.context", Some(self.cascade.context as u64), 512, 1 << 20),
             ("omni.threads", self.omni.threads.map(|n| n as u64), 1, 256),
             ("omni.context", Some(self.omni.context as u64), 128, 1 << 20),
+            ("omni.memory_gb", self.omni.memory_gb.map(u64::from), 1, 10_000),
+            ("omni.window", self.omni.window.map(|n| n as u64), 64, 1 << 20),
+            ("omni.sinks", Some(self.omni.sinks as u64), 0, 1_024),
+            ("omni.audio_block", self.omni.audio_block.map(|n| n as u64), 1, 8),
         ];
         for (field, value, low, high) in ranges {
             if let Some(value) = value

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use causerie_codec::{CodecError, OutputFormat};
-use causerie_model_api::{InputSamples, OutputSamples, Request, TurnId};
+use causerie_model_api::{InputSamples, OutputSamples, Picture, Request, TurnId};
 use causerie_session::{Input, Output, Problem, ProblemCode, ServerEvent, Session, Settings, Setup, Snapshot};
 use causerie_units::{MediaTime, SampleRate};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -56,7 +56,9 @@ pub enum Inbound {
         /// Its bytes.
         data: Bytes,
     },
-    /// A picture.
+    /// A decoded frame of the client's video, taken where the audio so far ends. For engines that see.
+    Frame(Picture),
+    /// A frame for an engine that does not see.
     Video {
         /// Its type as the client wrote it.
         mime: String,
@@ -189,7 +191,6 @@ pub async fn converse(
         received: Duration::ZERO,
         speaking: false,
         video_refused: false,
-        sees: capabilities.video_in,
     };
     let mut input_over = false;
     loop {
@@ -291,7 +292,6 @@ struct Task {
     /// The agent's voice is on its way.
     speaking: bool,
     video_refused: bool,
-    sees: bool,
 }
 
 /// A pause about which a question is out.
@@ -470,7 +470,7 @@ impl Task {
         let decodes = match &message {
             Inbound::Mark(_) | Inbound::Audio { .. } => true,
             Inbound::Event(input) => ends_stream(input),
-            Inbound::Video { .. } => false,
+            Inbound::Frame(_) | Inbound::Video { .. } => false,
         };
         if !decodes && let Some(marked) = self.marked.take() {
             self.consumed = marked;
@@ -481,12 +481,10 @@ impl Task {
                 let silent = !self.speaking;
                 self.decode(move |ear| ear.push(&mime, &data, silent), None)?;
             }
-            Inbound::Video { .. } if self.sees => {
-                return Err(Problem::new(
-                    ProblemCode::Unimplemented,
-                    "realtime_input.video",
-                    "video is not passed on yet",
-                ));
+            Inbound::Frame(picture) => {
+                let session = self.connection.session();
+                let at = InputSamples(SampleRate::HZ_16000.samples(self.received));
+                self.connection.send(Request::Frame { session, at, picture })?;
             }
             // Said once: a camera sends a frame a second.
             Inbound::Video { .. } if self.video_refused => {}

@@ -36,13 +36,22 @@ pub fn engine(config: &Config) -> EngineFactory {
 }
 
 fn omni_engine(config: &Config, model: PathBuf) -> EngineFactory {
-    let mut options = omni::Options::new(model);
-    options.sessions = config.max_conversations;
-    options.context = config.omni.context;
-    if let Some(threads) = config.omni.threads {
-        options.threads = threads;
-    }
-    Box::new(move || omni::load(&options).map_err(|e| with_causes(&e)))
+    let options = config.omni.options(model, config.max_conversations);
+    Box::new(move || {
+        let plan = omni::plan(&options).map_err(|e| with_causes(&e))?;
+        tracing::info!("memory planned: {plan}");
+        omni::load(&options).map_err(|e| with_causes(&e))
+    })
+}
+
+/// What the omni engine would need, in words for people.
+///
+/// # Errors
+/// It would not be loaded; the message says why.
+pub fn omni_plan(config: &Config) -> Result<String, String> {
+    let model = config.omni.model.clone().ok_or("the configuration names no checkpoint: --model DIR")?;
+    let options = config.omni.options(model, config.max_conversations);
+    omni::plan(&options).map(|plan| plan.to_string()).map_err(|e| with_causes(&e))
 }
 
 fn cascade_engine(config: &Config) -> EngineFactory {

@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use causerie_gateway::cli::{Cli, Command, KeyCommand, ModelsCommand, cert, key, models, serve, talk};
+use causerie_gateway::cli::{Cli, Command, KeyCommand, ModelsCommand, cert, key, models, plan, serve, talk};
 use causerie_gateway::logging::{LogContent, subscriber};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -34,6 +34,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             runtime.shutdown_background();
             served
         }
+        Command::Plan(args) => plan::run(args),
         Command::Talk(args) => runtime()?.block_on(talk::run(args)),
         Command::Key(KeyCommand::New(args)) => key::new(args),
         Command::Key(KeyCommand::List(args)) => key::list(args),

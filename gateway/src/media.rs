@@ -1,5 +1,5 @@
 //! The media thread: decoding, voice activity and encoding for all conversations, so that tokio only moves bytes. A
-//! second thread judges pauses, which takes as long as several packets last.
+//! second thread judges pauses and a third decodes pictures, which takes as long as several packets last.
 //!
 //! State travels: a conversation hands its decoder to the thread with a piece of input and gets both back, so a
 //! stream's pieces stay in order, no lock is held, and a conversation has at most two jobs waiting (one a direction).
@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use causerie_codec::{AudioInput, AudioOutput, CodecError, InputFormat, OutputFormat, Packet};
+use bytes::Bytes;
+use causerie_codec::{AudioInput, AudioOutput, CodecError, InputFormat, OutputFormat, Packet, Pixels, decode_picture};
 use causerie_model_api::{InputSamples, OUTPUT_RATE, OutputSamples, TurnId};
 use causerie_session::{Problem, ProblemCode};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -24,6 +25,9 @@ const MAX_JOBS: usize = 4_096;
 
 /// Pauses that may wait to be judged. At the bound a pause is not judged: its length alone decides.
 const MAX_JUDGEMENTS: usize = 256;
+
+/// Pictures that may wait to be decoded. At the bound a picture is refused.
+const MAX_PICTURES: usize = 64;
 
 /// Longest window of a detector, in samples; of a longer one only the end counts for its power.
 const MAX_WINDOW: u64 = 4_096;
@@ -101,6 +105,10 @@ impl MediaPool {
     pub fn start(detector: Arc<dyn Detector>) -> std::io::Result<Self> {
         let mut threads = vec![Worker::start("media", MAX_JOBS)?];
         let jobs = threads[0].jobs.clone();
+        // A large picture takes longer than a packet of sound can wait.
+        let eyes = Worker::start("pictures", MAX_PICTURES)?;
+        let pictures = eyes.jobs.clone();
+        threads.push(eyes);
         let judge = match detector.completion() {
             None => None,
             Some(completion) => {
@@ -110,7 +118,7 @@ impl MediaPool {
                 Some(Judge { jobs, completion })
             }
         };
-        Ok(Self { media: Media { lag: Meter::default(), jobs, detector, judge }, threads })
+        Ok(Self { media: Media { lag: Meter::default(), jobs, pictures, detector, judge }, threads })
     }
 
     /// What conversations use.
@@ -139,6 +147,7 @@ fn work(waiting: &Receiver<Option<Job>>) {
 pub struct Media {
     lag: Meter,
     jobs: Sender<Option<Job>>,
+    pictures: Sender<Option<Job>>,
     detector: Arc<dyn Detector>,
     judge: Option<Judge>,
 }
@@ -179,6 +188,30 @@ impl Media {
     /// How long jobs wait for the media thread.
     pub(crate) fn lag(&self) -> &Meter {
         &self.lag
+    }
+
+    /// Decodes a picture on a thread of its own, and reduces it to `most` pixels. The answer never comes when that fails: the
+    /// channel closes.
+    ///
+    /// # Errors
+    /// [`MAX_PICTURES`] wait already, or the thread has ended.
+    pub fn look(
+        &self,
+        mime: String,
+        data: Bytes,
+        most: u64,
+    ) -> Result<oneshot::Receiver<Result<Pixels, CodecError>>, Problem> {
+        let (answer, receiver) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            if !answer.is_closed() {
+                let _ = answer.send(decode_picture(&mime, &data).map(|pixels| pixels.reduced(most)));
+            }
+        });
+        self.pictures.try_send(Some(job)).map_err(|_| Problem {
+            retryable: true,
+            ..Problem::new(ProblemCode::ResourceExhausted, "", format!("{MAX_PICTURES} pictures wait already"))
+        })?;
+        Ok(receiver)
     }
 
     /// How much of the input has to be kept for [`Media::judge`], in samples; `None` where pauses are not judged.

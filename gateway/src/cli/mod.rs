@@ -3,6 +3,7 @@
 pub mod cert;
 pub mod key;
 pub mod models;
+pub mod plan;
 pub mod serve;
 pub mod talk;
 
@@ -24,6 +25,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the server.
     Serve(ServeArgs),
+    /// Say what the omni engine would need of memory, without loading it. Takes the options of `serve`.
+    Plan(ServeArgs),
     /// Hold a conversation with a server, from WAV files, a microphone pipe or typed text.
     Talk(talk::TalkArgs),
     /// Make, list and revoke API keys.

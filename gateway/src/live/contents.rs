@@ -7,16 +7,58 @@ use causerie_session::{Problem, ProblemCode, ToolResponse};
 use super::schema::json_of_struct;
 use crate::catalog::shorten;
 
+/// Contents as items, and the pictures in them, which are still to be decoded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Items {
+    pub(super) items: Vec<Item>,
+    /// In order; each goes into its item once the ones before it are there.
+    pub(super) pictures: Vec<Inline>,
+}
+
+/// A picture inside a content.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Inline {
+    /// Where it stands in the message.
+    pub(super) field: String,
+    /// The item, and the place in it.
+    pub(super) item: usize,
+    pub(super) piece: usize,
+    pub(super) blob: v1::Blob,
+}
+
+/// Pictures of one message, at most.
+const MAX_PICTURES: usize = 16;
+
 /// Contents, oldest first, as items. `field` is where they stand in the message.
 ///
 /// # Errors
-/// A role or a part that a history cannot hold.
-pub(super) fn items(field: &str, contents: &[v1::Content]) -> Result<Vec<Item>, Problem> {
-    let mut items = Vec::with_capacity(contents.len());
+/// A role or a part that a history cannot hold, or more pictures than [`MAX_PICTURES`].
+pub(super) fn items(field: &str, contents: &[v1::Content]) -> Result<Items, Problem> {
+    let mut all = Items { items: Vec::with_capacity(contents.len()), pictures: Vec::new() };
     for (i, content) in contents.iter().enumerate() {
-        items.extend(item(&format!("{field}[{i}]"), content)?);
+        item(&format!("{field}[{i}]"), content, &mut all)?;
     }
-    Ok(items)
+    if all.pictures.len() > MAX_PICTURES {
+        let message = format!("{} pictures are more than {MAX_PICTURES} in one message", all.pictures.len());
+        return Err(Problem::new(ProblemCode::InvalidArgument, field, message));
+    }
+    Ok(all)
+}
+
+/// As [`items`], where there can be no pictures.
+///
+/// # Errors
+/// The same, and a picture.
+pub(super) fn items_of_words(field: &str, contents: &[v1::Content]) -> Result<Vec<Item>, Problem> {
+    let Items { items, pictures } = items(field, contents)?;
+    match pictures.into_iter().next() {
+        Some(Inline { field, .. }) => Err(Problem::new(
+            ProblemCode::Unimplemented,
+            field,
+            "pictures are not supported here; send them as client_content",
+        )),
+        None => Ok(items),
+    }
 }
 
 /// The text of a system instruction: its parts, joined by empty lines.
@@ -85,7 +127,7 @@ pub(super) fn tool_responses(responses: &[v1::FunctionResponse]) -> Result<Vec<T
 
 /// One content as items: results of functions are said by the tool, the rest by the content's role, so a content that
 /// mixes them becomes several.
-fn item(field: &str, content: &v1::Content) -> Result<Vec<Item>, Problem> {
+fn item(field: &str, content: &v1::Content, all: &mut Items) -> Result<(), Problem> {
     let role = match content.role.as_str() {
         "" | "user" => Role::User,
         "model" | "assistant" => Role::Model,
@@ -101,7 +143,8 @@ fn item(field: &str, content: &v1::Content) -> Result<Vec<Item>, Problem> {
     if content.parts.is_empty() {
         return Err(Problem::new(ProblemCode::InvalidArgument, format!("{field}.parts"), "there are no parts"));
     }
-    let mut items: Vec<Item> = Vec::with_capacity(1);
+    let Items { items, pictures } = all;
+    let first = items.len();
     for (i, part) in content.parts.iter().enumerate() {
         let field = format!("{field}.parts[{i}]");
         // What was thought is not part of what was said.
@@ -120,6 +163,16 @@ fn item(field: &str, content: &v1::Content) -> Result<Vec<Item>, Problem> {
                 },
             ),
             None => return Err(Problem::new(ProblemCode::InvalidArgument, field, "the part is empty")),
+            Some(Data::InlineData(blob)) if blob.mime_type.starts_with("image/") && role == Role::User => {
+                if items.len() == first || items.last().is_some_and(|last| last.role != role) {
+                    items.push(Item { role, content: Vec::new() });
+                }
+                let item = items.len() - 1;
+                let before = pictures.iter().filter(|picture| picture.item == item).count();
+                let piece = items[item].content.len() + before;
+                pictures.push(Inline { field: format!("{field}.inline_data"), item, piece, blob: blob.clone() });
+                continue;
+            }
             Some(Data::InlineData(blob)) => {
                 return Err(Problem::new(
                     ProblemCode::Unimplemented,
@@ -138,12 +191,12 @@ fn item(field: &str, content: &v1::Content) -> Result<Vec<Item>, Problem> {
                 ));
             }
         };
-        match items.last_mut() {
+        match items[first..].last_mut() {
             Some(last) if last.role == role => last.content.push(piece),
             _ => items.push(Item { role, content: vec![piece] }),
         }
     }
-    Ok(items)
+    Ok(())
 }
 
 fn tool_call(field: &str, call: &v1::FunctionCall) -> Result<ToolCall, Problem> {
@@ -207,7 +260,7 @@ mod tests {
         )
         .expect("both are text");
         assert_eq!(
-            said,
+            said.items,
             [
                 Item { role: Role::User, content: vec![Content::Text("one".into()), Content::Text("two".into())] },
                 Item::text(Role::Model, "three"),
@@ -232,7 +285,8 @@ mod tests {
                 content("user", vec![part(Data::FunctionResponse(response)), part(Data::Text("so?".into()))]),
             ],
         )
-        .expect("all parts are known");
+        .expect("all parts are known")
+        .items;
         let roles: Vec<Role> = said.iter().map(|i| i.role).collect();
         assert_eq!(roles, [Role::Model, Role::Tool, Role::User]);
         assert_eq!(
@@ -266,6 +320,35 @@ mod tests {
             let problem = items("turns", &[bad]).expect_err(field);
             assert_eq!((problem.code, problem.field.as_str()), (code, field));
         }
+    }
+
+    #[test]
+    fn pictures_keep_their_places_among_the_words() {
+        let picture = |name: &'static str| {
+            let data = name.as_bytes().into();
+            part(Data::InlineData(v1::Blob { mime_type: "image/png".into(), data }))
+        };
+        let words = |text: &str| part(Data::Text(text.into()));
+        let turns = [
+            content("user", vec![picture("a"), words("one"), picture("b"), picture("c"), words("two")]),
+            content("user", vec![picture("d")]),
+        ];
+        let Items { items: mut all, pictures } = items("turns", &turns).expect("words and pictures");
+        for Inline { item, piece, blob, .. } in &pictures {
+            let name = String::from_utf8_lossy(&blob.data).into_owned();
+            all[*item].content.insert(*piece, Content::Text(name));
+        }
+        let texts = |item: &Item| {
+            let of = |content: &Content| if let Content::Text(text) = content { text.clone() } else { "?".into() };
+            item.content.iter().map(of).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(all.iter().map(texts).collect::<Vec<_>>(), ["a one b c two", "d"]);
+        assert_eq!(pictures[3].field, "turns[1].parts[0].inline_data");
+        let many = [content("user", vec![picture("x"); MAX_PICTURES + 1])];
+        assert_eq!(items("turns", &many).expect_err("too many").code, ProblemCode::InvalidArgument);
+        assert_eq!(items_of_words("turns", &turns).expect_err("pictures").code, ProblemCode::Unimplemented);
+        let of_model = [content("model", vec![picture("x")])];
+        assert_eq!(items("turns", &of_model).expect_err("it shows nothing").code, ProblemCode::Unimplemented);
     }
 
     #[test]

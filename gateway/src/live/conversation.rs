@@ -22,6 +22,7 @@ use super::inbound::{self, Action};
 use super::keeper::Keeper;
 use super::outbound::{Encoder, wire_problem};
 use super::parked::Parked;
+use super::pictures::Eye;
 use super::setup::{self, ReadSetup};
 use super::{Dialect, Shared};
 use crate::admission::{Place, Waiting, shutting_down};
@@ -350,7 +351,7 @@ impl Task {
             held.enter()?;
             Ok((wire, read, capabilities))
         });
-        let (wire, ReadSetup { setup, output, warnings }, capabilities) = match opened {
+        let (wire, ReadSetup { setup, output, resolution, warnings }, capabilities) = match opened {
             Ok(opened) => opened,
             Err(problem) => return (false, Err(problem)),
         };
@@ -364,6 +365,7 @@ impl Task {
         let mime = if setup.modality == Modality::Audio { output.mime() } else { String::new() };
         let resumed = redeemed.is_some();
         tracing::info!(session = settings.name, dialect = ?self.dialect, resumed, "conversation begins");
+        let eye = Eye::new(self.shared.media.clone(), &capabilities.engine, capabilities.video_in, resolution);
         // The other end cannot be full: one encoder is made.
         let encoder = Encoder::new(self.dialect, capabilities, mime);
         let _ = enter.try_send(Entered { encoder, session: settings.name.clone() });
@@ -387,7 +389,7 @@ impl Task {
         let conversation = Conversation { setup, settings, output, echo_gate: self.shared.echo_gate, moments };
         let ended = tokio::select! {
             ended = converse(&shared.engine, &shared.media, conversation, from_client, words) => ended,
-            problem = self.read(inbound, ending) => Err(problem),
+            problem = self.read(eye, inbound, ending) => Err(problem),
             problem = Shared::cut_off(shared.drain.clone()) => Err(problem),
         };
         match &ended {
@@ -445,7 +447,12 @@ impl Task {
 
     /// Reads the client until something ends the stream. Returns nothing but problems: a client that is done or gone
     /// is left to the driver, and so is a conversation that goes on elsewhere.
-    async fn read(mut self, inbound: mpsc::Sender<Inbound>, mut ending: Option<watch::Receiver<bool>>) -> Problem {
+    async fn read(
+        mut self,
+        mut eye: Eye,
+        inbound: mpsc::Sender<Inbound>,
+        mut ending: Option<watch::Receiver<bool>>,
+    ) -> Problem {
         let mut drain = self.shared.drain.clone();
         // The setup is message 0.
         for number in 1_u64.. {
@@ -486,12 +493,15 @@ impl Task {
             };
             let playing = Some(self.playing.load(Ordering::Relaxed)).filter(|turn| *turn > 0).map(TurnId);
             let actions = inbound::read(message, playing);
-            let last = actions.iter().rposition(|action| matches!(action, Action::Pass(_)));
+            let last = actions.iter().rposition(|action| matches!(action, Action::Pass(_) | Action::Look { .. }));
             for (at, action) in actions.into_iter().enumerate() {
+                let action = eye.open(action).await;
                 if Some(at) == last {
                     drop(inbound.send(Inbound::Mark(number)).await);
                 }
+                let Some(action) = action else { continue };
                 match action {
+                    Action::Look { .. } => unreachable!("the eye has opened it"),
                     // The driver has ended when nobody receives; its result is on the way.
                     Action::Pass(word) => drop(inbound.send(word).await),
                     Action::Pong(payload) => drop(self.own.send(FromServer::Pong(v1::Pong { payload })).await),

@@ -5,7 +5,8 @@ use causerie_model_api::{OUTPUT_RATE, OutputSamples, TurnId};
 use causerie_proto::v1::{self, client_message::MessageType};
 use causerie_session::{Input, Problem, ProblemCode};
 
-use super::{contents, setup};
+use super::contents::{self, Items};
+use super::setup;
 use crate::catalog::shorten;
 use crate::driver::Inbound;
 
@@ -17,6 +18,13 @@ const MAX_PING_BYTES: usize = 64;
 pub(super) enum Action {
     /// Hand it to the driver.
     Pass(Inbound),
+    /// Decode the pictures of contents, then hand them to the driver.
+    Look {
+        /// The contents.
+        contents: Items,
+        /// Reply now.
+        turn_complete: bool,
+    },
     /// Answer a ping.
     Pong(Bytes),
     /// Tell the client that something had no effect and is as good as not sent.
@@ -33,7 +41,10 @@ pub(super) fn read(message: v1::ClientMessage, playing: Option<TurnId>) -> Vec<A
         Some(MessageType::RealtimeInput(input)) => realtime(input),
         Some(MessageType::ClientContent(content)) => {
             vec![match contents::items("client_content.turns", &content.turns) {
-                Ok(items) => event(Input::ClientContent { items, turn_complete: content.turn_complete }),
+                Ok(Items { items, pictures }) if pictures.is_empty() => {
+                    event(Input::ClientContent { items, turn_complete: content.turn_complete })
+                }
+                Ok(contents) => Action::Look { contents, turn_complete: content.turn_complete },
                 Err(problem) => Action::Complain(problem),
             }]
         }
@@ -175,6 +186,8 @@ mod tests {
             Action::Pass(Inbound::Audio { mime, .. }) => format!("audio {mime}"),
             Action::Pass(Inbound::Video { mime, .. }) => format!("video {mime}"),
             Action::Pass(Inbound::Mark(number)) => format!("mark {number}"),
+            Action::Pass(Inbound::Frame(picture)) => format!("{picture:?}"),
+            Action::Look { contents, .. } => format!("look {:?}", contents.pictures.len()),
             Action::Pass(Inbound::Event(input)) => format!("{input:?}"),
             Action::Pong(payload) => format!("pong {payload:?}"),
             Action::Note(problem) => format!("note {}", problem.field),

@@ -14,6 +14,7 @@ mod inbound;
 mod keeper;
 mod outbound;
 mod parked;
+mod pictures;
 mod schema;
 mod setup;
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use causerie_codec::OutputFormat;
-use causerie_model_api::{Capabilities, Modality, Thinking, ToolBehavior, ToolDeclaration};
+use causerie_model_api::{Capabilities, MediaResolution, Modality, Thinking, ToolBehavior, ToolDeclaration};
 use causerie_proto::v1;
 use causerie_session::{Compression, Detection, Problem, ProblemCode, Sensitivity, Setup};
 
@@ -28,6 +28,8 @@ pub(super) struct ReadSetup {
     pub(super) setup: Setup,
     /// What replies are to be encoded as.
     pub(super) output: OutputFormat,
+    /// How closely pictures are looked at.
+    pub(super) resolution: MediaResolution,
     /// What has no effect.
     pub(super) warnings: Vec<Problem>,
 }
@@ -78,12 +80,14 @@ pub(super) fn read(wire: &v1::Setup, catalog: &Catalog, capabilities: &Capabilit
     if let Some(rate) = wire.speaking_rate {
         setup.speaking_rate = within("setup.speaking_rate", rate, 0.5, 2.0)?;
     }
-    setup.history = contents::items("setup.history", &wire.history)?;
+    setup.history = contents::items_of_words("setup.history", &wire.history)?;
     let output = match wire.output_audio_format.as_str() {
         "" => OutputFormat::Pcm(causerie_units::SampleRate::HZ_24000),
         mime => OutputFormat::parse(mime).map_err(|e| invalid("setup.output_audio_format", e.to_string()))?,
     };
-    Ok(ReadSetup { setup, output, warnings })
+    let resolution =
+        read_resolution(wire.generation_config.as_ref().and_then(|generation| generation.media_resolution))?;
+    Ok(ReadSetup { setup, output, resolution, warnings })
 }
 
 fn read_generation(
@@ -133,10 +137,20 @@ fn read_generation(
             setup.thinking = Thinking { budget: Some(0), include_thoughts: false };
         }
     }
-    if wire.media_resolution.is_some_and(|r| v1::generation_config::MediaResolution::try_from(r).is_err()) {
-        return Err(invalid(field("media_resolution"), "it is one of LOW (1), MEDIUM (2) and HIGH (3)"));
-    }
     Ok(())
+}
+
+fn read_resolution(wire: Option<i32>) -> Result<MediaResolution, Problem> {
+    use v1::generation_config::MediaResolution as Wire;
+    match Wire::try_from(wire.unwrap_or_default()) {
+        Ok(Wire::Low) => Ok(MediaResolution::Low),
+        Ok(Wire::Unspecified | Wire::Medium) => Ok(MediaResolution::Medium),
+        Ok(Wire::High) => Ok(MediaResolution::High),
+        Err(_) => {
+            let field = "setup.generation_config.media_resolution";
+            Err(invalid(field, "it is one of LOW (1), MEDIUM (2) and HIGH (3)"))
+        }
+    }
 }
 
 /// Fields that speech has no use for.

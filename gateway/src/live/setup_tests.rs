@@ -1,5 +1,5 @@
 use super::*;
-use causerie_model_api::Item;
+use causerie_model_api::{Item, MediaResolution};
 
 fn capabilities() -> Capabilities {
     Capabilities { engine: "test".into(), audio_out: true, audio_in: true, tools: true, ..Default::default() }
@@ -65,6 +65,7 @@ fn every_setting_arrives() {
             top_p: Some(0.9),
             top_k: Some(40),
             seed: Some(-1),
+            media_resolution: Some(v1::generation_config::MediaResolution::Low as i32),
             presence_penalty: Some(-1.0),
             frequency_penalty: Some(1.5),
             min_p: Some(0.05),
@@ -100,7 +101,8 @@ fn every_setting_arrives() {
         history: vec![text("user", "hello"), text("model", "hi")],
         ..functions(vec![function("look_up")])
     };
-    let ReadSetup { setup, output, warnings } = try_read(&wire).expect("nothing is wrong");
+    let ReadSetup { setup, output, warnings, resolution } = try_read(&wire).expect("nothing is wrong");
+    assert_eq!(resolution, MediaResolution::Low);
     assert!(warnings.is_empty());
     assert_eq!(output, OutputFormat::Mulaw);
     assert_eq!(setup.system_instruction, "be brief");
