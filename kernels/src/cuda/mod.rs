@@ -6,9 +6,11 @@
 //!
 //! - [`Gpu`], [`Buffer`], [`Slice`], [`SliceMut`]: memory with types and lengths, launches that are checked and counted.
 //! - [`emulator`]: the kernels compiled by g++ and run on this processor, for tests.
+//! - [`driver`]: a GPU behind NVIDIA's driver.
 //! - [`check`]: every op's case table, run on any device and compared with the op's reference.
 
 pub mod check;
+pub mod driver;
 pub mod emulator;
 mod gpu;
 
@@ -107,6 +109,83 @@ pub enum DeviceError {
         free: u64,
         /// Bytes that it has.
         total: u64,
+    },
+    /// There is no driver.
+    #[error("there is no NVIDIA driver to run on: {0}")]
+    NoDriver(String),
+    /// The driver is older than the calls that are made.
+    #[error("the NVIDIA driver knows CUDA {}.{}; {}.{} is needed", .found / 1000, .found % 1000 / 10, .oldest / 1000, .oldest % 1000 / 10)]
+    OldDriver {
+        /// Its version, as it numbers itself.
+        found: u32,
+        /// The oldest that will do.
+        oldest: u32,
+    },
+    /// The machine has not as many devices.
+    #[error("there is no GPU {index}: the driver knows of {count}")]
+    NoDevice {
+        /// Which was asked for.
+        index: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// The device lacks instructions.
+    #[error("{device} has compute capability {}.{}; the kernels need {}.{}", .capability.0, .capability.1, .oldest.0, .oldest.1)]
+    TooOld {
+        /// Which device.
+        device: String,
+        /// What it has.
+        capability: (u32, u32),
+        /// The oldest that will do.
+        oldest: (u32, u32),
+    },
+    /// The device has less memory than is planned.
+    #[error("{wanted} bytes are planned and {device} has {total}: a smaller model or context may fit")]
+    TooSmall {
+        /// Which device.
+        device: String,
+        /// Bytes planned.
+        wanted: u64,
+        /// Bytes that it has.
+        total: u64,
+    },
+    /// Another engine uses the device.
+    #[error("{device} is in use by another engine")]
+    InUse {
+        /// Which device.
+        device: String,
+    },
+    /// None of the images of some kernels runs on the device.
+    #[error("{source_name} cannot be run on {device}: {why}")]
+    NoImage {
+        /// Which device.
+        device: String,
+        /// Which kernels.
+        source_name: String,
+        /// What was tried.
+        why: String,
+    },
+    /// The device is unusable until the process starts again.
+    #[error("{device} is lost: {call} says {what} ({code})")]
+    Lost {
+        /// Which device.
+        device: String,
+        /// The call that said so.
+        call: &'static str,
+        /// The driver's number.
+        code: i32,
+        /// What it means.
+        what: &'static str,
+    },
+    /// Any other error of the driver.
+    #[error("{call}: {what} ({code})")]
+    Driver {
+        /// The call.
+        call: &'static str,
+        /// The driver's number.
+        code: i32,
+        /// What it means.
+        what: &'static str,
     },
     /// A launch was refused, or went wrong in a way that names the kernel.
     #[error("kernel {0}")]
