@@ -48,6 +48,7 @@ ops! {
     log_mel
     norm_rope
     paged_attention
+    quantised
     rms_norm
     router
     sample

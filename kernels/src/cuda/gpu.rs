@@ -96,13 +96,13 @@ impl<'a> Args<'a> {
 
     /// A pointer that is written, or null.
     #[must_use]
-    pub fn optional_output<T>(self, slice: Option<&mut SliceMut<'a, T>>) -> Self {
+    pub fn optional_output<T>(self, slice: Option<&mut SliceMut<'_, T>>) -> Self {
         self.push(&slice.map_or(0, |slice| slice.address.0).to_ne_bytes())
     }
 
     /// A pointer that is written, and perhaps read.
     #[must_use]
-    pub fn output<T>(self, slice: &mut SliceMut<'a, T>) -> Self {
+    pub fn output<T>(self, slice: &mut SliceMut<'_, T>) -> Self {
         self.push(&slice.address.0.to_ne_bytes())
     }
 
@@ -338,6 +338,23 @@ impl<T: Element> Buffer<T> {
     /// All of it, to be written.
     pub fn all_mut(&mut self) -> SliceMut<'_, T> {
         SliceMut { address: self.address, len: self.len, buffer: PhantomData }
+    }
+
+    /// Some of it, to be read.
+    ///
+    /// # Panics
+    /// If it is not inside.
+    pub fn range(&self, range: impl RangeBounds<usize>) -> Slice<'_, T> {
+        self.all().range(range)
+    }
+
+    /// Some of it, to be written.
+    ///
+    /// # Panics
+    /// If it is not inside.
+    pub fn range_mut(&mut self, range: impl RangeBounds<usize>) -> SliceMut<'_, T> {
+        let (address, len) = part::<T>(self.address, self.len, range);
+        SliceMut { address, len, buffer: PhantomData }
     }
 
     /// Replaces all values.

@@ -15,6 +15,7 @@ pub mod linear;
 pub mod log_mel;
 pub mod norm_rope;
 pub mod paged_attention;
+pub mod quantised;
 pub mod rms_norm;
 pub mod rope;
 pub mod router;

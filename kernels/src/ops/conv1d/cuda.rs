@@ -50,7 +50,7 @@ pub fn conv1d<'a>(
     weights: Slice<'a, bf16>,
     taps: Taps,
     epilogue: Epilogue<'a>,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     launch(gpu, "conv1d_bf16", x, c_in, weights, taps, epilogue, y, Tolerance::bf16())
 }
@@ -69,7 +69,7 @@ pub fn conv1d_f32<'a>(
     weights: Slice<'a, bf16>,
     taps: Taps,
     epilogue: Epilogue<'a>,
-    y: &mut SliceMut<'a, f32>,
+    y: &mut SliceMut<'_, f32>,
 ) -> Result<(), DeviceError> {
     launch(gpu, "conv1d_f32", x, c_in, weights, taps, epilogue, y, Tolerance::f32())
 }
@@ -83,7 +83,7 @@ fn launch<'a, Y: Element + Into<f32>>(
     weights: Slice<'a, bf16>,
     taps: Taps,
     epilogue: Epilogue<'a>,
-    y: &mut SliceMut<'a, Y>,
+    y: &mut SliceMut<'_, Y>,
     tolerance: Tolerance,
 ) -> Result<(), DeviceError> {
     let Taps { count, stride, dilation } = taps;

@@ -38,7 +38,7 @@ pub fn conv2d<'a>(
     window: Window,
     bias: Slice<'a, bf16>,
     activation: Activation,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     let Planes { count, rows, columns, c_in } = planes;
     let Window { kernel, stride, pad } = window;

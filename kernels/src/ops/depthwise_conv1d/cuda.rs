@@ -21,7 +21,7 @@ pub fn depthwise_conv1d<'a>(
     x: Slice<'a, bf16>,
     weights: Slice<'a, bf16>,
     bias: Slice<'a, bf16>,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     let channels = bias.len();
     assert!(channels > 0 && channels.is_multiple_of(8), "depthwise_conv1d: {channels} channels");

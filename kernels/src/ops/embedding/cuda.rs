@@ -76,7 +76,7 @@ pub fn embedding_sum<'a>(
     tables: Selected<'a>,
     scale: f32,
     addend: Option<Slice<'a, bf16>>,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     let (count, h, rows) = (tables.sizes.len(), tables.tables.h, tables.tables.rows.all());
     let tokens = ids.len() / count;

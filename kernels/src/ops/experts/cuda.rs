@@ -104,7 +104,7 @@ pub fn combine<'a>(
     weights: Slice<'a, f32>,
     addends: Addends<'a>,
     h: usize,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     let slots = permutation.slots;
     assert!(h > 0 && h.is_multiple_of(8) && x.len() == slots * h, "experts: {} results of {slots} slots", x.len());

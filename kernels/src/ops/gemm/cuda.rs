@@ -102,7 +102,7 @@ pub fn linear<'a>(
     weights: Slice<'a, bf16>,
     epilogue: Epilogue<'a>,
     k: usize,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     Product { kind: Kind::Plain, x, weights, epilogue, groups: None, k }.run(gpu, y)
 }
@@ -119,7 +119,7 @@ pub fn logits<'a>(
     x: Slice<'a, bf16>,
     weights: Slice<'a, bf16>,
     k: usize,
-    y: &mut SliceMut<'a, f32>,
+    y: &mut SliceMut<'_, f32>,
 ) -> Result<(), DeviceError> {
     Product { kind: Kind::Logits, x, weights, epilogue: Epilogue::default(), groups: None, k }.run(gpu, y)
 }
@@ -136,7 +136,7 @@ pub fn gated<'a>(
     x: Slice<'a, bf16>,
     weights: Slice<'a, bf16>,
     k: usize,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     Product { kind: Kind::Gated, x, weights, epilogue: Epilogue::default(), groups: None, k }.run(gpu, y)
 }
@@ -154,7 +154,7 @@ pub fn grouped_linear<'a>(
     weights: Slice<'a, bf16>,
     groups: Groups<'a>,
     k: usize,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     Product { kind: Kind::Plain, x, weights, epilogue: Epilogue::default(), groups: Some(groups), k }.run(gpu, y)
 }
@@ -172,7 +172,7 @@ pub fn grouped_gated<'a>(
     weights: Slice<'a, bf16>,
     groups: Groups<'a>,
     k: usize,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     Product { kind: Kind::Gated, x, weights, epilogue: Epilogue::default(), groups: Some(groups), k }.run(gpu, y)
 }
@@ -188,14 +188,14 @@ struct Product<'a> {
     k: usize,
 }
 
-impl<'a> Product<'a> {
+impl Product<'_> {
     /// Launches it, and compares the results where that is asked for.
-    fn run<Y: Element + Into<f32>>(self, gpu: &Gpu, y: &mut SliceMut<'a, Y>) -> Result<(), DeviceError> {
+    fn run<Y: Element + Into<f32>>(self, gpu: &Gpu, y: &mut SliceMut<'_, Y>) -> Result<(), DeviceError> {
         self.launch(gpu, y)?;
         gpu.verify("gemm", |checks| self.compare(gpu, &gpu.fetch(y.as_slice())?, checks))
     }
 
-    fn launch<Y: Element>(self, gpu: &Gpu, y: &mut SliceMut<'a, Y>) -> Result<(), DeviceError> {
+    fn launch<Y: Element>(self, gpu: &Gpu, y: &mut SliceMut<'_, Y>) -> Result<(), DeviceError> {
         let Self { kind, x, weights, epilogue, groups, k } = self;
         let matrices = groups.map_or(1, |groups| groups.offsets.len() - 1);
         let stacked = if kind == Kind::Gated { 2 } else { 1 };

@@ -23,7 +23,7 @@ pub fn layer_norm<'a>(
     gamma: Slice<'a, bf16>,
     beta: Slice<'a, bf16>,
     eps: f32,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     let n = gamma.len();
     assert!(n > 0 && n.is_multiple_of(8) && n <= MAX_N && beta.len() == n, "layer_norm: rows of {n}");

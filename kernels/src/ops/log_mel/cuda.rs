@@ -68,8 +68,8 @@ impl LogMel {
         &'a self,
         gpu: &Gpu,
         pcm: Slice<'a, f32>,
-        out: &mut SliceMut<'a, f32>,
-        peak: &mut SliceMut<'a, i32>,
+        out: &mut SliceMut<'_, f32>,
+        peak: &mut SliceMut<'_, i32>,
     ) -> Result<(), DeviceError> {
         let mels = self.filters.mels();
         let frames = out.len() / mels;
@@ -108,7 +108,7 @@ impl LogMel {
         gpu: &Gpu,
         x: Slice<'a, f32>,
         peak: Slice<'a, i32>,
-        y: &mut SliceMut<'a, bf16>,
+        y: &mut SliceMut<'_, bf16>,
     ) -> Result<(), DeviceError> {
         assert!(y.len() == x.len() * PLACE && peak.len() == 1, "log_mel: {} values for {}", y.len(), x.len());
         if x.is_empty() {

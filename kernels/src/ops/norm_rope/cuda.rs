@@ -57,7 +57,7 @@ impl Angles {
         &'a self,
         gpu: &Gpu,
         positions: Slice<'a, f32>,
-        turns: &mut SliceMut<'a, f32>,
+        turns: &mut SliceMut<'_, f32>,
     ) -> Result<(), DeviceError> {
         let (rows, pairs) = (positions.len() / 3, self.pairs());
         assert!(positions.len() == 3 * rows && turns.len() == 2 * rows * pairs, "norm_rope: {} turns", turns.len());
@@ -126,9 +126,9 @@ pub fn norm_rope_append<'a>(
     turns: Slice<'a, f32>,
     slots: Slice<'a, i32>,
     heads: Heads,
-    q: &mut SliceMut<'a, bf16>,
-    k: &mut SliceMut<'a, bf16>,
-    v: &mut SliceMut<'a, bf16>,
+    q: &mut SliceMut<'_, bf16>,
+    k: &mut SliceMut<'_, bf16>,
+    v: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     let Heads { heads: q_heads, kv_heads, head_dim } = heads;
     let rows = slots.len();

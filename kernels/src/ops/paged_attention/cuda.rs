@@ -111,8 +111,8 @@ pub fn paged_attention<'a>(
     k: Slice<'a, bf16>,
     v: Slice<'a, bf16>,
     batch: &'a Batch,
-    shares: &mut SliceMut<'a, f32>,
-    out: &mut SliceMut<'a, bf16>,
+    shares: &mut SliceMut<'_, f32>,
+    out: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     let row_stride = shape.kv_heads * shape.head_dim;
     assert!(batch.pages.is_some() && k.len().is_multiple_of(BLOCK * row_stride), "{} keys for {shape:?}", k.len());
@@ -132,8 +132,8 @@ pub fn block_attention<'a>(
     shape: &Shape,
     qkv: Slice<'a, bf16>,
     batch: &'a Batch,
-    shares: &mut SliceMut<'a, f32>,
-    out: &mut SliceMut<'a, bf16>,
+    shares: &mut SliceMut<'_, f32>,
+    out: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     let Shape { heads, kv_heads, head_dim, .. } = *shape;
     let row_stride = (heads + 2 * kv_heads) * head_dim;
@@ -148,8 +148,8 @@ fn attend<'a>(
     (q, q_stride): (Slice<'a, bf16>, usize),
     keys: Rows<'a>,
     batch: &'a Batch,
-    shares: &mut SliceMut<'a, f32>,
-    out: &mut SliceMut<'a, bf16>,
+    shares: &mut SliceMut<'_, f32>,
+    out: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     let Shape { heads, kv_heads, head_dim, scale, visible } = *shape;
     assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "{shape:?}");

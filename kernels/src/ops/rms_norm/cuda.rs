@@ -22,10 +22,10 @@ const THREADS: u32 = 256;
 pub fn rms_norm<'a>(
     gpu: &Gpu,
     x: Slice<'a, bf16>,
-    mut residual: Option<&mut SliceMut<'a, bf16>>,
+    mut residual: Option<&mut SliceMut<'_, bf16>>,
     gamma: Slice<'a, bf16>,
     eps: f32,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     let n = gamma.len();
     assert!(n > 0 && n.is_multiple_of(8) && n <= MAX_N, "rms_norm: rows of {n}");

@@ -21,13 +21,18 @@ pub(crate) fn on_device(gpu: &Gpu, report: &mut Report) {
                 }
                 let (logits, n) = (gpu.upload(&logits)?, tokens * top_k);
                 let (mut ids, mut weights) = (gpu.allocate(n)?, gpu.allocate(n)?);
-                cuda::top_k(gpu, logits.all(), experts, normalise, &mut ids.all_mut(), &mut weights.all_mut())
+                cuda::top_k(gpu, logits.all(), experts, normalise, None, &mut ids.all_mut(), &mut weights.all_mut())?;
+                // Others: neighbours from the token's number on.
+                let given = |token: usize| (0..top_k).map(move |j| ((token + j) % experts) as i32);
+                let given = gpu.upload(&(0..tokens).flat_map(given).collect::<Vec<_>>())?;
+                let (given, mut ids, mut weights) = (Some(given.all()), ids.all_mut(), weights.all_mut());
+                cuda::top_k(gpu, logits.all(), experts, normalise, given, &mut ids, &mut weights)
             });
         }
     }
     report.case(gpu, "logits that are not numbers", |_| {
         let logits = gpu.upload(&[bf16::NAN; 40])?;
         let (mut ids, mut weights) = (gpu.allocate(8)?, gpu.allocate(8)?);
-        cuda::top_k(gpu, logits.all(), 40, true, &mut ids.all_mut(), &mut weights.all_mut())
+        cuda::top_k(gpu, logits.all(), 40, true, None, &mut ids.all_mut(), &mut weights.all_mut())
     });
 }

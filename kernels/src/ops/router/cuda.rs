@@ -13,7 +13,8 @@ pub const MAX_TOP_K: usize = 32;
 /// Tokens of a block, a warp each.
 const TOKENS: usize = 4;
 
-/// Chooses `top_k` of `experts` for each token. Without `normalise` the weights are probabilities among all experts.
+/// Chooses `top_k` of `experts` for each token, or takes those that are `given`, all inside. Without `normalise` the weights
+/// are probabilities among all experts.
 ///
 /// # Errors
 /// As [`Gpu::synchronize`].
@@ -25,8 +26,9 @@ pub fn top_k<'a>(
     logits: Slice<'a, bf16>,
     experts: usize,
     normalise: bool,
-    ids: &mut SliceMut<'a, i32>,
-    weights: &mut SliceMut<'a, f32>,
+    given: Option<Slice<'a, i32>>,
+    ids: &mut SliceMut<'_, i32>,
+    weights: &mut SliceMut<'_, f32>,
 ) -> Result<(), DeviceError> {
     assert!((1..=MAX_EXPERTS).contains(&experts), "router: {experts} experts");
     let tokens = logits.len() / experts;
@@ -37,7 +39,8 @@ pub fn top_k<'a>(
     assert!((1..=MAX_TOP_K.min(experts)).contains(&top_k), "router: {top_k} of {experts} experts");
     assert!(logits.len() == tokens * experts, "router: {} logits", logits.len());
     assert!(ids.len() == tokens * top_k && weights.len() == ids.len(), "router: {} and {}", ids.len(), weights.len());
-    let args = Args::new().input(logits).output(ids).output(weights);
+    assert!(given.is_none_or(|given| given.len() == ids.len()), "router: other experts are given");
+    let args = Args::new().input(logits).optional_input(given).output(ids).output(weights);
     let args = args.size(tokens).size(experts).size(top_k).size(usize::from(normalise));
     let launch = Launch::new("router_top_k", [tokens.div_ceil(TOKENS), 1, 1], 32 * TOKENS as u32, &args);
     // SAFETY: the arguments are the kernel's, and lengths were checked.
@@ -48,7 +51,8 @@ pub fn top_k<'a>(
         checks.equal("ids inside", &[got.iter().all(|&id| (0..experts as i32).contains(&id))], &[true]);
         // Where a logit is not a number any choice will do.
         if logits.iter().all(|logit| logit.is_finite()) {
-            let (ids, expected) = reference::top_k(&logits, experts, top_k, normalise);
+            let given = given.map(|given| gpu.fetch(given)).transpose()?;
+            let (ids, expected) = reference::top_k(&logits, experts, top_k, normalise, given.as_deref());
             checks.equal("ids", &got, &ids);
             let tolerance = Tolerance::f32().summing(experts, 0.1);
             checks.close("weights", &gpu.fetch(weights.as_slice())?, &expected, tolerance);

@@ -68,7 +68,7 @@ pub fn sample_tokens<'a>(
     draws: &'a Draws,
     seen: Option<Slice<'a, u32>>,
     banned: Option<Slice<'a, u32>>,
-    tokens: &mut SliceMut<'a, i32>,
+    tokens: &mut SliceMut<'_, i32>,
 ) -> Result<(), DeviceError> {
     let rows = draws.known.len();
     assert!(rows > 0 && tokens.len() == rows && logits.len().is_multiple_of(rows), "sample: {rows} rows");

@@ -19,7 +19,7 @@ pub fn scatter<'a>(
     ids: Slice<'a, i32>,
     h: usize,
     add: bool,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     assert!(h > 0 && h.is_multiple_of(8) && x.len() == ids.len() * h, "scatter: {} values of {h}", x.len());
     assert!(y.len().is_multiple_of(h), "scatter: {} values of {h}", y.len());

@@ -51,7 +51,7 @@ pub fn snake_beta<'a>(
     gpu: &Gpu,
     x: Slice<'a, bf16>,
     parameters: &'a Parameters,
-    y: &mut SliceMut<'a, bf16>,
+    y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     let channels = parameters.channels();
     assert!(channels > 0 && x.len() == y.len() && x.len().is_multiple_of(channels), "snake_beta: {}", x.len());
