@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use causerie_kernels::KernelError;
+use causerie_kernels::cuda::DeviceError;
 
 /// Why a checkpoint was not loaded, or an input not taken.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +90,9 @@ pub enum OmniError {
         /// What needs how much.
         report: String,
     },
+    /// A device cannot do what was asked of it.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A token that the model does not have.
     #[error("token {token} is outside of the vocabulary of {vocabulary}")]
     Token {

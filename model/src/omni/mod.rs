@@ -10,11 +10,13 @@
 //! - `talker`, [`code2wav`]: the speaking part.
 //! - [`plan`]: what it needs, before it is loaded.
 //! - [`engine`]: conversations over all of it.
+//! - [`cuda`]: the networks on a GPU.
 
 pub mod audio;
 pub mod checkpoint;
 pub mod code2wav;
 pub mod config;
+pub mod cuda;
 mod decoder;
 pub mod engine;
 mod error;

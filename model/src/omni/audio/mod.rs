@@ -189,7 +189,7 @@ fn projection(
 }
 
 /// Sines in the first half of a row, cosines in the second; the waves' lengths grow geometrically.
-fn sinusoids(rows: usize, width: usize) -> Vec<f32> {
+pub(super) fn sinusoids(rows: usize, width: usize) -> Vec<f32> {
     let half = width / 2;
     let speed = |i: usize| TIMESCALE.powf(-(i as f64) / (half as f64 - 1.0).max(1.0));
     let value = |row: usize, i: usize| match i.checked_sub(half) {

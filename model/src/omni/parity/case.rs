@@ -69,7 +69,7 @@ impl Case {
         &self.name
     }
 
-    pub(super) fn has(&self, tensor: &str) -> bool {
+    pub(in crate::omni) fn has(&self, tensor: &str) -> bool {
         self.tensors.contains_key(tensor)
     }
 

@@ -1,0 +1,70 @@
+//! The networks on a GPU: weights and activations in bf16, sums in f32, every step a kernel of `causerie_kernels`.
+//!
+//! The same wiring as beside this module on a CPU. What differs is rounding, and with it now and then an expert: a test
+//! runs all of it on the emulated device and compares every launch with its op's reference on the very same inputs, and the
+//! results with those of the reference implementation in f32.
+//!
+//! - `weights`: from a checkpoint's tensors to buffers.
+//! - `kv`, `decoder`: what thinker, talker, code predictor and the vocoder's transformer have in common.
+//! - `thinker`, `talker`, `code2wav`, `audio`: the networks.
+
+pub mod audio;
+pub mod code2wav;
+mod decoder;
+pub mod kv;
+pub mod talker;
+#[cfg(test)]
+mod tests;
+pub mod thinker;
+mod weights;
+
+use std::path::Path;
+
+use causerie_kernels::Pool;
+use causerie_kernels::cuda::Gpu;
+
+use self::audio::AudioTower;
+use self::code2wav::Code2Wav;
+use self::talker::Talker;
+use self::thinker::Thinker;
+use self::weights::Uploader;
+use super::checkpoint::Checkpoint;
+use super::config::Config;
+use super::load::Loader;
+use super::{OmniError, Placement};
+
+pub use decoder::{Input, Segment, Work};
+
+/// The networks that hear, think and speak, on a device. They do not see yet: `thinker.visual` is not loaded.
+pub struct GpuOmni {
+    /// Its shape.
+    pub config: Config,
+    /// Hears.
+    pub audio: AudioTower,
+    /// Thinks.
+    pub thinker: Thinker,
+    /// Speaks.
+    pub talker: Talker,
+    /// Makes sound.
+    pub code2wav: Code2Wav,
+}
+
+impl GpuOmni {
+    /// Loads the checkpoint in the folder `dir` onto a device.
+    ///
+    /// # Errors
+    /// [`OmniError`], naming the file, field or tensor, or what the device lacks.
+    pub fn load(gpu: &Gpu, dir: &Path) -> Result<Self, OmniError> {
+        let config = Config::read(dir)?;
+        let checkpoint = Checkpoint::open(dir)?;
+        let pool = Pool::new(1);
+        let loader = Loader::new(&pool, &checkpoint, Placement::F32);
+        let up = Uploader::new(gpu, &loader);
+        let audio = AudioTower::load(&up, &config.thinker.audio)?;
+        let thinker = Thinker::load(&up, &config.thinker.text)?;
+        let talker = Talker::load(&up, &config.talker)?;
+        let code2wav = Code2Wav::load(&up, &config.code2wav)?;
+        loader.finish_without(Some("thinker.visual."))?;
+        Ok(Self { config, audio, thinker, talker, code2wav })
+    }
+}
