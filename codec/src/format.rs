@@ -96,6 +96,15 @@ pub enum OutputFormat {
 }
 
 impl InputFormat {
+    /// Bytes of a second, for formats whose bytes are samples.
+    pub fn bytes_per_second(&self) -> Option<usize> {
+        match self {
+            Self::Pcm { rate, channels, .. } => Some(rate.hz() as usize * channels * size_of::<i16>()),
+            Self::Mulaw { rate } | Self::Alaw { rate } => Some(rate.hz() as usize),
+            Self::Opus | Self::Wav | Self::Container(_) => None,
+        }
+    }
+
     /// Parses a MIME type. Letter case and unknown parameters (`codecs=opus`) do not matter.
     pub fn parse(mime: &str) -> Result<Self, CodecError> {
         let mime = Mime::parse(mime)?;

@@ -105,7 +105,11 @@ impl AudioOutput {
         }
         let samples = self.resampled.iter().map(|&sample| pcm::to_i16(sample));
         let bytes = match self.format {
-            OutputFormat::Pcm(_) | OutputFormat::Opus => samples.flat_map(i16::to_le_bytes).collect(),
+            OutputFormat::Pcm(_) | OutputFormat::Opus => {
+                let mut bytes = vec![0; 2 * self.resampled.len()];
+                bytes.as_chunks_mut().0.iter_mut().zip(samples).for_each(|(pair, sample)| *pair = sample.to_le_bytes());
+                bytes
+            }
             OutputFormat::Mulaw => samples.map(g711::encode_mulaw).collect(),
             OutputFormat::Alaw => samples.map(g711::encode_alaw).collect(),
         };

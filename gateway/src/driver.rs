@@ -177,7 +177,7 @@ pub async fn converse(
         ear: Some(Box::new(media.ear(detect))),
         decoding: None,
         after_decoding: None,
-        heard: VecDeque::new(),
+        found: VecDeque::new(),
         recent,
         judging: None,
         judge_wait,
@@ -199,7 +199,7 @@ pub async fn converse(
             Drained::Closed(result) => return task.finish().await.and(result).map(|()| Ended::Finished),
         };
         if task.judging.as_ref().is_none_or(|judging| !judging.holds)
-            && let Some(input) = task.heard.pop_front()
+            && let Some(input) = task.found.pop_front()
         {
             if let (Some(recent), Input::Voice { to, .. }) = (&mut task.recent, &input) {
                 recent.advance(to.0);
@@ -207,7 +207,7 @@ pub async fn converse(
             task.input(input);
             continue;
         }
-        let reading = !input_over && task.decoding.is_none() && task.heard.is_empty();
+        let reading = !input_over && task.decoding.is_none() && task.found.is_empty();
         let resume_reading = opened + task.received.saturating_sub(MAX_AHEAD);
         let ahead = resume_reading > Instant::now();
         tokio::select! {
@@ -270,7 +270,7 @@ struct Task {
     /// What the decoder was flushed for.
     after_decoding: Option<Input>,
     /// What the decoder and the detector found and the session has not been told: of one piece of input.
-    heard: VecDeque<Input>,
+    found: VecDeque<Input>,
     /// What pauses are judged by.
     recent: Option<Recent>,
     judging: Option<Judging>,
@@ -394,9 +394,9 @@ impl Task {
             match self.unsent.pop_front() {
                 Some(Unsent::Event(event)) => self.send(Outbound::Event(event))?,
                 Some(Unsent::Moment(moment)) => self.publish(moment),
-                Some(Unsent::Speech(turn, pcm)) => self.encode(move |mouth| mouth.push(turn, &pcm))?,
-                Some(Unsent::Flush) => self.encode(Mouth::flush)?,
-                Some(Unsent::Reset) => self.encode(Mouth::reset)?,
+                Some(Unsent::Speech(turn, pcm)) => self.encode(pcm.len(), move |mouth| mouth.push(turn, &pcm))?,
+                Some(Unsent::Flush) => self.encode(0, Mouth::flush)?,
+                Some(Unsent::Reset) => self.encode(0, Mouth::reset)?,
                 None => break,
             }
         }
@@ -425,10 +425,16 @@ impl Task {
         Ended::ClientGone
     }
 
+    /// Encodes so many samples, here or on the media thread.
     fn encode(
         &mut self,
+        samples: usize,
         work: impl FnOnce(&mut Mouth) -> Result<Vec<Spoken>, CodecError> + Send + 'static,
     ) -> Result<(), Problem> {
+        if let Some(mouth) = self.mouth.as_deref_mut().filter(|mouth| mouth.is_light(samples)) {
+            let spoken = work(mouth);
+            return self.spoken(spoken);
+        }
         if let Some(mut mouth) = self.mouth.take() {
             self.encoding = Some(self.media.run(move || {
                 let spoken = work(&mut mouth);
@@ -442,10 +448,15 @@ impl Task {
         self.encoding = None;
         let (mouth, spoken) = answer.ok_or_else(|| Problem::new(ProblemCode::Internal, "", "the encoder failed"))?;
         self.mouth = Some(mouth);
+        self.spoken(spoken)?;
+        self.pass_on()
+    }
+
+    fn spoken(&mut self, spoken: Result<Vec<Spoken>, CodecError>) -> Result<(), Problem> {
         for Spoken { turn, start, data } in spoken.map_err(codec_problem)? {
             self.send(Outbound::Audio { turn, start, mime: self.mime.clone(), data: data.into() })?;
         }
-        self.pass_on()
+        Ok(())
     }
 
     fn send(&self, message: Outbound) -> Result<(), Problem> {
@@ -477,10 +488,7 @@ impl Task {
         }
         match message {
             Inbound::Mark(number) => self.marked = Some(number),
-            Inbound::Audio { mime, data } => {
-                let silent = !self.speaking;
-                self.decode(move |ear| ear.push(&mime, &data, silent), None)?;
-            }
+            Inbound::Audio { mime, data } => self.listen(mime, data)?,
             Inbound::Frame(picture) => {
                 let session = self.connection.session();
                 let at = InputSamples(SampleRate::HZ_16000.samples(self.received));
@@ -512,6 +520,32 @@ impl Task {
         Ok(())
     }
 
+    /// Takes a piece of the microphone stream. Where it is decoded in place, the engine has it before the detector.
+    fn listen(&mut self, mime: String, data: Bytes) -> Result<(), Problem> {
+        let silent = !self.speaking;
+        let Some(ear) = self.ear.as_deref_mut().filter(|ear| ear.is_light(&mime, data.len())) else {
+            return self.decode(move |ear| ear.push(&mime, &data, silent), None);
+        };
+        let mut heard = ear.decode(&mime, &data);
+        if !ear.detects() {
+            return self.heard(heard);
+        }
+        let pcm = heard.pcm.clone();
+        self.pass_audio(heard.at, std::mem::take(&mut heard.pcm))?;
+        self.decode(move |ear| Heard { windows: ear.detect(&pcm, silent), ..heard }, None)
+    }
+
+    /// The engine has audio before the session can propose an utterance that ends in it.
+    fn pass_audio(&mut self, at: InputSamples, pcm: Vec<f32>) -> Result<(), Problem> {
+        if pcm.is_empty() {
+            return Ok(());
+        }
+        if let Some(recent) = &mut self.recent {
+            recent.push(&pcm);
+        }
+        self.connection.send(Request::Audio { session: self.connection.session(), at, pcm })
+    }
+
     fn decode(
         &mut self,
         work: impl FnOnce(&mut Ear) -> Heard + Send + 'static,
@@ -529,26 +563,25 @@ impl Task {
 
     fn decoded(&mut self, answer: Option<Decoded>) -> Result<(), Problem> {
         self.decoding = None;
-        self.consumed = self.marked.take().unwrap_or(self.consumed);
         let (ear, heard) = answer.ok_or_else(|| Problem::new(ProblemCode::Internal, "", "the decoder failed"))?;
         self.ear = Some(ear);
-        let Heard { at, pcm, windows, error } = heard;
-        if !pcm.is_empty() {
-            let until = InputSamples(at.0 + pcm.len() as u64);
+        self.heard(heard)
+    }
+
+    fn heard(&mut self, heard: Heard) -> Result<(), Problem> {
+        self.consumed = self.marked.take().unwrap_or(self.consumed);
+        let Heard { at, until, pcm, windows, error } = heard;
+        self.pass_audio(at, pcm)?;
+        if until > at {
             self.received = SampleRate::HZ_16000.duration(until.0);
-            if let Some(recent) = &mut self.recent {
-                recent.push(&pcm);
-            }
-            // The engine has the audio before the session can propose an utterance that ends in it.
-            self.connection.send(Request::Audio { session: self.connection.session(), at, pcm })?;
-            self.heard.push_back(Input::Received { until });
+            self.found.push_back(Input::Received { until });
             let now = self.opened.elapsed();
             for Window { probability, from, to, power } in windows {
                 // The piece ends now; its windows ended while it was recorded.
                 let at = now.saturating_sub(SampleRate::HZ_16000.duration(until.0.saturating_sub(to.0)));
                 let (voiced, playing) = (probability >= VOICED, self.speaking);
                 let own = self.echo.as_mut().is_some_and(|echo| echo.is_echo(at, power, voiced, playing));
-                self.heard.push_back(Input::Voice { probability: if own { 0.0 } else { probability }, from, to });
+                self.found.push_back(Input::Voice { probability: if own { 0.0 } else { probability }, from, to });
             }
         }
         match error {
@@ -558,7 +591,7 @@ impl Task {
             }
             Some(error) => return Err(codec_problem(error)),
         }
-        self.heard.extend(self.after_decoding.take());
+        self.found.extend(self.after_decoding.take());
         Ok(())
     }
 

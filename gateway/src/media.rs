@@ -4,11 +4,14 @@
 //! State travels: a conversation hands its decoder to the thread with a piece of input and gets both back, so a
 //! stream's pieces stay in order, no lock is held, and a conversation has at most two jobs waiting (one a direction).
 //! A panic of a codec ends the job's stream and nothing else.
+//!
+//! Samples that are bytes already (PCM, G.711) take less time to convert than the way to the thread and back. In pieces
+//! of at most [`LIGHT`] the conversation's own task converts them: see [`Ear::is_light`] and [`Mouth::is_light`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use causerie_codec::{AudioInput, AudioOutput, CodecError, InputFormat, OutputFormat, Packet, Pixels, decode_picture};
@@ -28,6 +31,9 @@ const MAX_JUDGEMENTS: usize = 256;
 
 /// Pictures that may wait to be decoded. At the bound a picture is refused.
 const MAX_PICTURES: usize = 64;
+
+/// The longest sound that is converted in place: some 50 µs of work where it has to be resampled.
+const LIGHT: Duration = Duration::from_millis(100);
 
 /// Longest window of a detector, in samples; of a longer one only the end counts for its power.
 const MAX_WINDOW: u64 = 4_096;
@@ -245,11 +251,19 @@ impl Media {
 
 /// The input side of a conversation: bytes in the client's formats become 16 kHz samples and windows of the detector.
 pub struct Ear {
-    decoder: Option<(String, AudioInput)>,
+    decoder: Option<Open>,
     detector: Option<Box<dyn DetectorStream>>,
     position: u64,
     /// The samples since the last window.
     part: Vec<f32>,
+}
+
+/// The decoder of a stream.
+struct Open {
+    mime: String,
+    decoder: AudioInput,
+    /// Bytes at once that are light; 0 for formats that are not.
+    light_bytes: usize,
 }
 
 /// A window of the detector.
@@ -270,7 +284,9 @@ pub struct Window {
 pub struct Heard {
     /// Position of the first sample.
     pub at: InputSamples,
-    /// Mono samples at 16 kHz.
+    /// One past the last.
+    pub until: InputSamples,
+    /// Mono samples at 16 kHz; none when they have been taken out.
     pub pcm: Vec<f32>,
     /// Windows of the detector that the piece completes.
     pub windows: Vec<Window>,
@@ -279,52 +295,79 @@ pub struct Heard {
 }
 
 impl Ear {
-    /// Decodes a piece. A type other than the one before ends that stream and begins another. `agent_silent` lets the
-    /// detector refresh itself first.
+    /// Whether [`Ear::decode`] takes no longer for this piece than the way to the media thread.
+    pub fn is_light(&self, mime: &str, bytes: usize) -> bool {
+        self.decoder.as_ref().is_some_and(|open| bytes <= open.light_bytes && open.mime == mime)
+    }
+
+    /// Whether there is a detector.
+    pub fn detects(&self) -> bool {
+        self.detector.is_some()
+    }
+
+    /// Decodes a piece and looks for speech in it, as [`Ear::decode`] and [`Ear::detect`] do.
     pub fn push(&mut self, mime: &str, data: &[u8], agent_silent: bool) -> Heard {
-        if let Some(detector) = self.detector.as_mut().filter(|_| agent_silent) {
-            detector.refresh();
-        }
-        let mut heard = Heard { at: InputSamples(self.position), ..Heard::default() };
-        heard.error = self.decode(mime, data, &mut heard.pcm).err();
-        self.detect(&mut heard);
-        heard
+        let mut heard = self.decode(mime, data);
+        let pcm = std::mem::take(&mut heard.pcm);
+        heard.windows = self.detect(&pcm, agent_silent);
+        Heard { pcm, ..heard }
+    }
+
+    /// Decodes a piece. A type other than the one before ends that stream and begins another.
+    pub fn decode(&mut self, mime: &str, data: &[u8]) -> Heard {
+        let mut pcm = Vec::new();
+        let error = self.try_decode(mime, data, &mut pcm).err();
+        self.heard(pcm, error)
     }
 
     /// The stream ends here for now: what the decoder kept back comes out.
     pub fn flush(&mut self) -> Heard {
-        let mut heard = Heard { at: InputSamples(self.position), ..Heard::default() };
-        if let Some((_, mut decoder)) = self.decoder.take() {
-            heard.error = decoder.flush(&mut heard.pcm).err();
-        }
-        self.detect(&mut heard);
-        heard
+        let mut pcm = Vec::new();
+        let error = self.decoder.take().and_then(|mut open| open.decoder.flush(&mut pcm).err());
+        let heard = self.heard(pcm, error);
+        Heard { windows: self.look(&heard.pcm), ..heard }
     }
 
-    fn decode(&mut self, mime: &str, data: &[u8], out: &mut Vec<f32>) -> Result<(), CodecError> {
-        if self.decoder.as_ref().is_none_or(|(open, _)| open != mime) {
-            let decoder = AudioInput::open(&InputFormat::parse(mime)?)?;
-            if let Some((_, mut before)) = self.decoder.replace((mime.to_owned(), decoder)) {
-                match before.flush(out) {
+    fn heard(&mut self, pcm: Vec<f32>, error: Option<CodecError>) -> Heard {
+        let at = InputSamples(self.position);
+        self.position += pcm.len() as u64;
+        Heard { at, until: InputSamples(self.position), pcm, windows: Vec::new(), error }
+    }
+
+    fn try_decode(&mut self, mime: &str, data: &[u8], out: &mut Vec<f32>) -> Result<(), CodecError> {
+        if self.decoder.as_ref().is_none_or(|open| open.mime != mime) {
+            let format = InputFormat::parse(mime)?;
+            let light_bytes = (format.bytes_per_second().unwrap_or(0) as f64 * LIGHT.as_secs_f64()) as usize;
+            let open = Open { mime: mime.to_owned(), decoder: AudioInput::open(&format)?, light_bytes };
+            if let Some(mut before) = self.decoder.replace(open) {
+                match before.decoder.flush(out) {
                     Ok(()) | Err(CodecError::Truncated(_)) => {}
                     Err(error) => return Err(error),
                 }
             }
         }
         match &mut self.decoder {
-            Some((_, decoder)) => decoder.push(data, out),
+            Some(open) => open.decoder.push(data, out),
             None => Ok(()),
         }
     }
 
-    fn detect(&mut self, heard: &mut Heard) {
-        self.position += heard.pcm.len() as u64;
+    /// Looks for speech in samples that were decoded, each once and in their order. `agent_silent` lets the detector
+    /// refresh itself first.
+    pub fn detect(&mut self, pcm: &[f32], agent_silent: bool) -> Vec<Window> {
+        if let Some(detector) = self.detector.as_mut().filter(|_| agent_silent) {
+            detector.refresh();
+        }
+        self.look(pcm)
+    }
+
+    fn look(&mut self, pcm: &[f32]) -> Vec<Window> {
+        let mut windows = Vec::new();
         if let Some(detector) = &mut self.detector {
-            self.part.extend(&heard.pcm);
+            self.part.extend(pcm);
             let begin = self.position - self.part.len() as u64;
             let part = &self.part;
-            let windows = &mut heard.windows;
-            detector.push(&heard.pcm, &mut |probability, from, to| {
+            detector.push(pcm, &mut |probability, from, to| {
                 let at = |position: u64| (position.saturating_sub(begin) as usize).min(part.len());
                 let power = mean_square(&part[at(from).min(at(to))..at(to)]);
                 windows.push(Window { probability, from: InputSamples(from), to: InputSamples(to), power });
@@ -334,6 +377,7 @@ impl Ear {
                 windows.last().map_or(begin, |window| window.to.0).max(self.position.saturating_sub(MAX_WINDOW));
             self.part.drain(..(until.saturating_sub(begin) as usize).min(self.part.len()));
         }
+        windows
     }
 }
 
@@ -372,6 +416,12 @@ impl Mouth {
     /// The MIME type of the packets.
     pub fn mime(&self) -> &str {
         self.encoder.mime()
+    }
+
+    /// Whether so many samples are encoded, flushed or dropped faster than they get to the media thread.
+    pub fn is_light(&self, samples: usize) -> bool {
+        let raw = self.encoder.format() != OutputFormat::Opus;
+        raw && samples as f64 <= f64::from(OUTPUT_RATE) * LIGHT.as_secs_f64()
     }
 
     /// Encodes a piece of a turn's speech.

@@ -34,8 +34,8 @@ const ALLOWED: [(&str, &[&str]); 8] = [
 
 /// Foreign crates that only some of ours may import.
 const RESERVED: [(&str, &[&str]); 7] = [
-    ("tokio", &["causerie-gateway", "causerie-proto", "causerie-tests"]),
-    ("tonic", &["causerie-gateway", "causerie-proto", "causerie-tests"]),
+    ("tokio", &["causerie-gateway", "causerie-proto", "causerie-tests", "xtask"]),
+    ("tonic", &["causerie-gateway", "causerie-proto", "causerie-tests", "xtask"]),
     ("prost", &["causerie-gateway", "causerie-proto", "causerie-tests"]),
     ("axum", &["causerie-gateway", "causerie-tests"]),
     ("memmap2", &["causerie-kernels"]),

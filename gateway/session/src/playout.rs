@@ -122,7 +122,13 @@ impl Playout {
         let start = self.sent;
         let count = self.piece.min(self.waiting.len() as u64);
         self.sent += count;
-        Some((start, self.waiting.drain(..count as usize).collect()))
+        // By slices, which are copied at once; the samples of an iterator are moved one by one.
+        let (front, back) = self.waiting.as_slices();
+        let (front, back) =
+            (&front[..front.len().min(count as usize)], &back[..(count as usize).saturating_sub(front.len())]);
+        let piece = [front, back].concat();
+        self.waiting.drain(..count as usize);
+        Some((start, piece))
     }
 
     /// When the next piece may leave; `None` when there is none or it is held.

@@ -308,6 +308,47 @@ async fn windows_of_the_detector_reach_the_session() {
 }
 
 #[tokio::test]
+async fn light_pieces_reach_the_engine_before_the_detector() {
+    let house = House::open().await;
+    let talk = house.talk(Setup::default(), pcm24(), OUTBOUND_CAPACITY);
+    // The first opens the decoder. The second is light, and breaks the detector.
+    let loud = i16::MAX.to_le_bytes().repeat(320);
+    talk.sound("audio/pcm;rate=16000", vec![0; 640]).await;
+    talk.sound("audio/pcm;rate=16000", loud).await;
+    assert_eq!(talk.problem().await, ProblemCode::Internal);
+    let pieces: Vec<_> = house.log.lock().unwrap().iter().filter_map(piece).collect();
+    assert_eq!(pieces, [(0, 320), (320, 320)]);
+}
+
+fn piece(request: &Request) -> Option<(u64, usize)> {
+    match request {
+        Request::Audio { at, pcm, .. } => Some((at.0, pcm.len())),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn only_short_pieces_of_an_open_stream_of_samples_are_light() {
+    let house = House::open().await;
+    let mut ear = house.pool.media().ear(true);
+    let mime = "audio/pcm;rate=16000";
+    assert!(!ear.is_light(mime, 2), "nothing is open");
+    ear.push(mime, &[0; 2], true);
+    // 100 ms.
+    assert!(ear.is_light(mime, 3_200) && !ear.is_light(mime, 3_202));
+    assert!(!ear.is_light("audio/pcmu", 2), "another type begins another stream");
+    ear.push("audio/pcmu", &[0; 2], true);
+    assert!(ear.is_light("audio/pcmu", 800) && !ear.is_light("audio/pcmu", 801));
+    ear.push("audio/opus", &[0xfc, 0xff, 0xfe], true);
+    assert!(!ear.is_light("audio/opus", 1));
+    ear.flush();
+    assert!(!ear.is_light(mime, 2), "nothing is open any more");
+    let light = |format| Mouth::open(format).unwrap().is_light(2_400);
+    assert!(light(pcm24()) && light(OutputFormat::Mulaw) && !light(OutputFormat::Opus));
+    assert!(!Mouth::open(pcm24()).unwrap().is_light(2_401));
+}
+
+#[tokio::test]
 async fn what_cannot_be_decoded_ends_the_stream_with_a_reason() {
     for (mime, data, code) in [
         ("audio/pcm;rate=7350", vec![0; 64], ProblemCode::InvalidArgument),

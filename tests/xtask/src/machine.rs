@@ -25,6 +25,22 @@ pub(crate) fn peak_rss_mb(pid: u32) -> Option<f64> {
     Some(kilobytes(field(&status, "VmHWM")?)? as f64 / 1e3)
 }
 
+/// Resident memory of a process, in kB.
+pub(crate) fn rss_kb(pid: u32) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(kilobytes(field(&status, "VmRSS")?)? as f64)
+}
+
+/// Seconds that a process has computed, in its own code and in the kernel.
+pub(crate) fn cpu_seconds(pid: u32) -> Option<f64> {
+    /// Fixed in Linux's interface, whatever the kernel counts in.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program, in parentheses, may have spaces.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11).map(str::parse::<f64>);
+    Some((fields.next()?.ok()? + fields.next()?.ok()?) / TICKS_PER_SECOND)
+}
+
 /// The value of `name` in a file of `name: value` lines.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| {

@@ -1,11 +1,12 @@
-//! Chores of the project: `cargo xtask bench`, `networks`, `turns`, `thinking`, `addressed`, `tools`, `kernels` and
-//! `parity`.
+//! Chores of the project: `cargo xtask bench`, `load`, `networks`, `turns`, `thinking`, `addressed`, `tools`, `kernels`
+//! and `parity`.
 //!
 //! - [`latency`]: how soon a running server answers spoken questions, one caller and several at once.
 //! - [`networks`]: the networks by themselves, beside their peers.
 //! - [`turns`]: turn taking on recordings: ends of speech, interruptions, and what should not interrupt.
 //! - [`kernels`]: the kernels for GPUs, compiled and emulated.
 //! - [`parity`]: the omni model beside a reference implementation's results.
+//! - [`load`]: many callers at once on an engine that costs nothing.
 //! - [`machine`]: what it was measured on.
 //! - [`thinking`]: what thinking gains and costs.
 //! - [`addressed`]: telling speech that is meant for the model.
@@ -16,6 +17,7 @@
 mod addressed;
 mod kernels;
 mod latency;
+mod load;
 mod machine;
 mod networks;
 mod parity;
@@ -37,6 +39,11 @@ struct Xtask {
 enum Chore {
     /// Measure a running server.
     Bench(latency::BenchArgs),
+    /// Measure the server itself, with many callers and an engine that costs nothing.
+    Load(load::LoadArgs),
+    /// The server that `load` measures.
+    #[command(hide = true)]
+    LoadServer(load::ServerArgs),
     /// Measure the networks without a server.
     Networks(networks::NetworksArgs),
     /// Measure turn taking on recordings, without a server.
@@ -56,6 +63,8 @@ enum Chore {
 fn main() -> anyhow::Result<()> {
     match Xtask::parse().chore {
         Chore::Bench(args) => latency::bench(&args),
+        Chore::Load(args) => load::load(&args),
+        Chore::LoadServer(args) => load::serve(&args),
         Chore::Networks(args) => networks::networks(&args),
         Chore::Turns(args) => turns::turns(&args),
         Chore::Kernels(args) => kernels::kernels(&args),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use causerie_kernels::ops::rope::Position;
 use causerie_model_api::{
     Cause, Event, FinishReason, Modality, Origin, OutputSamples, Request, Role, SessionConfig, SessionId, ToolBehavior,
-    TurnId, Usage,
+    ToolDeclaration, TurnId, Usage,
 };
 
 use super::early::{Eye, Listening};
@@ -183,7 +183,7 @@ impl Conversation {
         self.config.system_instruction = system_instruction;
         self.config.tools = tools;
         self.grammar = grammar(&self.config);
-        self.draft = None;
+        (self.draft, self.stale) = (None, true);
     }
 
     /// Forgets what came before an entry. A prompt that did not fit is made anew, or given up.
