@@ -6,7 +6,6 @@ use std::time::Duration;
 use causerie_gateway::access::keys::{self, Key, digest};
 use causerie_gateway::config::Config;
 use causerie_gateway::port::raise_file_limit;
-use causerie_tests::folder::Folder;
 use causerie_tests::service::{PATIENCE, config, start};
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};

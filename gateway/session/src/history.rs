@@ -76,7 +76,16 @@ pub(crate) struct Place(u64);
 impl History {
     /// An empty one, by what a message may bring.
     pub(crate) fn new(max_content_bytes: usize) -> Self {
-        Self { max_content_bytes, entries: VecDeque::new(), bytes: 0, pixels: 0, weight: 0, next: 0, given: 0, revision: 0 }
+        Self {
+            max_content_bytes,
+            entries: VecDeque::new(),
+            bytes: 0,
+            pixels: 0,
+            weight: 0,
+            next: 0,
+            given: 0,
+            revision: 0,
+        }
     }
 
     /// Most bytes of text that one message may bring.

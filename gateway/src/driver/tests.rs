@@ -316,7 +316,7 @@ async fn light_pieces_reach_the_engine_before_the_detector() {
     talk.sound("audio/pcm;rate=16000", vec![0; 640]).await;
     talk.sound("audio/pcm;rate=16000", loud).await;
     assert_eq!(talk.problem().await, ProblemCode::Internal);
-    let pieces: Vec<_> = house.log.lock().unwrap().iter().filter_map(piece).collect();
+    let pieces: Vec<_> = house.log.borrow().iter().filter_map(piece).collect();
     assert_eq!(pieces, [(0, 320), (320, 320)]);
 }
 

@@ -94,7 +94,7 @@ impl Shared {
         let read = setup::read(asked, &self.catalog, &capabilities)?;
         let settings =
             Settings { id: SessionId(0), name: String::new(), model: read.setup.model.clone(), timing: self.timing };
-        let setup = Setup { server_tools: self.engine.tools().declarations(), ..read.setup };
+        let setup = Setup { server_tools: self.engine.tools().declarations(read.setup.search), ..read.setup };
         let mut session = Session::open(setup, &capabilities, settings, MediaTime::ZERO)?;
         loop {
             match session.poll_output() {
