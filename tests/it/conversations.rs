@@ -284,7 +284,8 @@ async fn a_search_is_the_servers_own_and_tells_its_sources() {
         ..Default::default()
     };
     let both = v1::Setup { tools: vec![search], ..setup(Modality::Text) };
-    let refused = Call::open(&channel, OUR_PATH, first(both)).await.err().expect("refused");
+    let mut call = Call::open(&channel, OUR_PATH, first(both)).await.expect("a stream");
+    let refused = call.next().await.expect_err("there are two of this name");
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     // Who does not ask for it does not have it: the engine's call is then one of a function of the client's.
     let (mut call, _) = Call::begin(&channel, setup(Modality::Text)).await;

@@ -161,7 +161,7 @@ def dropped(page):
     seen["model"] = words(page, "model")
     seen["notice"] = page.locator("#notice").is_visible()
     narrow(page, seen)
-    page.get_by_role("button", name="End").click()
+    page.get_by_role("button", name="End", exact=True).click()
     until(page, "ended")
     seen["connections"] = page.evaluate("window.sockets.length")
     return seen

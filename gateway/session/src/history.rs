@@ -301,7 +301,7 @@ mod tests {
             history.give(Item::text(Role::Model, "yes"));
             given += 1;
         }
-        assert_eq!(given, MAX_PIXEL_BYTES / LEAST_PICTURE);
+        assert_eq!(given, MAX_PIXEL_BYTES / LEAST_PICTURE + 1);
         assert_eq!(history.weight(), given * (64 * TOKEN + 3 + 2 * ENTRY_WEIGHT));
         assert!(history.forget_bound().is_some() && !history.is_full());
     }
