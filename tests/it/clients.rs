@@ -114,7 +114,7 @@ async fn openais_sdk_is_answered_unmodified() {
     assert_eq!((&text["text"], &text["status"]), (&json!("You said: hello there"), &json!("completed")), "{seen}");
     assert_eq!(text["tokens"], 4, "{seen}");
     let said = |turn: &Value| turn["said"].as_str().unwrap_or_default().trim().to_owned();
-    for (kind, bytes_per_word) in [("pcm", 4_800), ("pcmu", 800)] {
+    for (kind, bytes_per_word) in [("pcm", 4_800), ("pcmu", 800), ("pcma", 800)] {
         let turn = &seen[kind];
         assert!(turn["heard"].as_str().is_some_and(|heard| heard.starts_with("loud for ")), "{kind}: {seen}");
         assert_eq!(said(turn), format!("You said: {}", turn["heard"].as_str().unwrap_or_default()), "{kind}: {seen}");
@@ -132,6 +132,11 @@ async fn openais_sdk_is_answered_unmodified() {
         assert_eq!(seen[how]["second"]["status"], "completed", "{how}: {seen}");
         assert_eq!(said(&seen[how]["second"]), second, "{how}: {seen}");
     }
+    // What was said is what the client says that it played: words of 100 ms.
+    assert_eq!(seen["interrupted"]["item"], json!(["incomplete", "1 2"]));
+    assert_eq!(said(&seen["truncated"]), "[] user: hello there model: You said:");
+    assert_eq!(seen["cleared"], json!(["loud for 600 ms", "cancelled"]));
+    assert_eq!(seen["instructed"], "[be brief] user: hello model: You said: hello");
     assert_eq!(seen["edited"]["greeting"]["text"], "You said: Go on.", "{seen}");
     assert_eq!(
         (&seen["edited"]["item"], &seen["edited"]["after"]["text"]),
@@ -212,6 +217,17 @@ async fn googles_stubs_hold_every_kind_of_conversation() {
         assert!(heard.is_empty() || words.ends_with(heard.trim()), "{kind}: {turn}");
     }
     assert_eq!(seen["text"]["closed"], true, "a stream that is half-closed ends with OK");
+    let answer = "You said: think one two three";
+    assert_eq!(seen["thinking"], json!([["one two ", 2, answer], ["", 2, answer], ["", 0, answer]]));
+    assert_eq!(
+        seen["compression"],
+        json!([
+            "[] user: first model: You said: first user: second model: You said: second user: third model: You said: third",
+            "[] user: third model: You said: third",
+        ])
+    );
+    let (heard, answered, bytes) = ("loud for 800 ms", "You said: loud for 800 ms", 6 * 4_800);
+    assert_eq!(seen["transcripts"], json!([["", "", bytes], [heard, "", bytes], ["", answered, bytes]]));
     let stopped = json!(["interrupted", "turn_complete"]);
     for (kind, marks, first, second) in [
         ("interrupts", &stopped, None, "You said: loud for 800 ms"),

@@ -47,7 +47,8 @@ class Call:
             self.send(realtime_input={field: [blob] if field == "media_chunks" else blob})
 
     def turn(self):
-        seen = {"text": "", "heard": "", "said": "", "audio_bytes": 0, "marks": [], "calls": [], "tokens": 0}
+        seen = {"text": "", "thoughts": "", "heard": "", "said": "", "audio_bytes": 0, "marks": [], "calls": []}
+        seen["tokens"] = seen["thoughts_tokens"] = 0
         for message in self.stream:
             if "tool_call" in message:
                 seen["calls"] += [[call.id, call.name, dict(call.args)] for call in message.tool_call.function_calls]
@@ -56,11 +57,12 @@ class Call:
                 seen["marks"].append("cancellation")
             content = message.server_content
             for part in content.model_turn.parts:
-                seen["text"] += part.text
+                seen["thoughts" if part.thought else "text"] += part.text
                 seen["audio_bytes"] += len(part.inline_data.data)
             seen["heard"] += content.input_transcription.text
             seen["said"] += content.output_transcription.text
             seen["tokens"] += message.usage_metadata.total_token_count
+            seen["thoughts_tokens"] += message.usage_metadata.thoughts_token_count
             for mark in ("interrupted", "generation_complete", "turn_complete"):
                 if getattr(content, mark):
                     seen["marks"].append(mark)
@@ -129,6 +131,30 @@ def speech_config():
     return call.turn()
 
 
+def thinking(**config):
+    call = Call(generation_config={"response_modalities": ["TEXT"], "thinking_config": config})
+    call.say("think one two three")
+    seen = call.turn()
+    return [seen["thoughts"], seen["thoughts_tokens"], seen["text"]]
+
+
+def compression(**setup):
+    """What is left of three turns."""
+    call = Call(**setup)
+    for words in ("first", "second", "third"):
+        call.say(words)
+        call.turn()
+    call.say("recite")
+    return call.turn()["text"]
+
+
+def transcripts(**wanted):
+    call = Call("AUDIO", **wanted)
+    call.speak(tone(800))
+    seen = call.turn()
+    return [seen["heard"].strip(), seen["said"].strip(), seen["audio_bytes"]]
+
+
 def interruption(handling):
     detection = {"prefix_padding_ms": 20, "silence_duration_ms": 400}
     config = {"activity_handling": handling, "automatic_activity_detection": detection}
@@ -195,6 +221,20 @@ print(
             "audio_stream_end": audio_stream_end(),
             "activity_marks": activity_marks(),
             "speech_config": speech_config(),
+            "thinking": [
+                thinking(thinking_budget=2, include_thoughts=True),
+                thinking(thinking_budget=2),
+                thinking(thinking_budget=0, include_thoughts=True),
+            ],
+            "compression": [
+                compression(),
+                compression(context_window_compression={"trigger_tokens": 15, "sliding_window": {"target_tokens": 7}}),
+            ],
+            "transcripts": [
+                transcripts(),
+                transcripts(input_audio_transcription={}),
+                transcripts(output_audio_transcription={}),
+            ],
             "interrupts": interruption("START_OF_ACTIVITY_INTERRUPTS"),
             "waits": interruption("NO_INTERRUPTION"),
             "content_interrupts": content_interrupts(),

@@ -41,6 +41,20 @@ def pcmu(samples):
     return bytes(map(byte, samples))
 
 
+def pcma(samples):
+    """G.711 A-law, by its definition."""
+
+    def byte(sample):
+        sign, value = (0, ~sample) if sample < 0 else (0x80, sample)
+        value >>= 4
+        if value > 15:
+            exponent = value.bit_length() - 4
+            value = exponent << 4 | value >> exponent - 1 & 0xF
+        return (sign | value) ^ 0x55
+
+    return bytes(map(byte, samples))
+
+
 async def receive(connection):
     data = await connection.recv_bytes()
     EVENT.validate_json(data, strict=False)
@@ -83,6 +97,16 @@ def typed(words):
     return {"type": "message", "role": "user", "content": [{"type": "input_text", "text": words}]}
 
 
+async def ask(connection, words):
+    await connection.conversation.item.create(item=typed(words))
+    await connection.response.create()
+
+
+async def answer(connection, words):
+    await ask(connection, words)
+    return await response(connection)
+
+
 async def append(connection, data, step):
     for at in range(0, len(data), step):
         await connection.input_audio_buffer.append(audio=base64.b64encode(data[at : at + step]).decode())
@@ -104,11 +128,15 @@ async def text_turn():
         }
 
 
-async def spoken(kind, data, step):
+async def spoken(kind, data, step, detection="server_vad"):
     async with CLIENT.realtime.connect(model="default") as connection:
         format = {"type": kind, "rate": 24_000} if kind == "audio/pcm" else {"type": kind}
         audio = {
-            "input": {"format": format, "transcription": {"model": "whisper-1"}},
+            "input": {
+                "format": format,
+                "transcription": {"model": "whisper-1"},
+                "turn_detection": {"type": detection},
+            },
             "output": {"format": format, "voice": "marin"},
         }
         await connection.session.update(session={"type": "realtime", "audio": audio})
@@ -146,24 +174,62 @@ async def function_call():
 
 async def cancelled():
     async with CLIENT.realtime.connect(model="default") as connection:
-        await connection.conversation.item.create(item=typed("say 600 words"))
-        await connection.response.create()
+        await ask(connection, "say 600 words")
         first = (await until(connection, "response.output_audio.delta"))[-1]
         await connection.response.cancel()
         await connection.conversation.item.truncate(item_id=first.item_id, content_index=0, audio_end_ms=100)
-        seen = await response(connection)
-        await connection.conversation.item.create(item=typed("again"))
-        await connection.response.create()
-        return {"first": seen, "second": await response(connection)}
+        return {"first": await response(connection), "second": await answer(connection, "again")}
 
 
 async def interrupted():
     async with CLIENT.realtime.connect(model="default") as connection:
-        await connection.conversation.item.create(item=typed("say 600 words"))
-        await connection.response.create()
-        await until(connection, "response.output_audio.delta")
+        await ask(connection, "say 600 words")
+        said = ""
+        while len(said.split()) < 5:
+            event = (await until(connection, "response.output_audio_transcript.delta"))[-1]
+            said += event.delta
         await append(connection, pcm16(tone(24_000)), 960)
-        return {"first": await response(connection), "second": await response(connection)}
+        await until(connection, "input_audio_buffer.speech_started")
+        await connection.conversation.item.truncate(item_id=event.item_id, content_index=0, audio_end_ms=250)
+        seen = {"first": await response(connection), "second": await response(connection)}
+        await connection.conversation.item.retrieve(item_id=event.item_id)
+        item = (await until(connection, "conversation.item.retrieved"))[-1].item
+        return {**seen, "item": [item.status, item.content[0].transcript]}
+
+
+async def truncated():
+    """A reply whose listener went away before its end, though all of it was sent."""
+    async with CLIENT.realtime.connect(model="default") as connection:
+        item = (await answer(connection, "hello there"))["item"]
+        await connection.conversation.item.truncate(item_id=item, content_index=0, audio_end_ms=250)
+        await until(connection, "conversation.item.truncated")
+        return await answer(connection, "recite")
+
+
+async def cleared():
+    """What is being said, and what is being played."""
+    async with CLIENT.realtime.connect(model="default") as connection:
+        audio = {"input": {"transcription": {"model": "whisper-1"}}}
+        await connection.session.update(session={"type": "realtime", "audio": audio})
+        await append(connection, pcm16(tone(24_000, 800, 0)), 960)
+        await until(connection, "input_audio_buffer.speech_started")
+        await connection.input_audio_buffer.clear()
+        await until(connection, "input_audio_buffer.cleared")
+        await append(connection, pcm16(tone(24_000, 600)), 960)
+        heard = (await response(connection))["heard"]
+        await ask(connection, "say 600 words")
+        await until(connection, "response.output_audio.delta")
+        await connection.output_audio_buffer.clear()
+        return [heard, (await response(connection))["status"]]
+
+
+async def instructed():
+    """Instructions that change between turns."""
+    async with CLIENT.realtime.connect(model="default") as connection:
+        await connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})
+        await answer(connection, "hello")
+        await connection.session.update(session={"type": "realtime", "instructions": "be brief"})
+        return (await answer(connection, "recite"))["text"]
 
 
 async def edited():
@@ -220,10 +286,14 @@ async def main():
                 "text": await text_turn(),
                 "pcm": await spoken("audio/pcm", pcm16(tone(24_000)), 960),
                 "pcmu": await spoken("audio/pcmu", pcmu(tone(8_000)), 160),
+                "pcma": await spoken("audio/pcma", pcma(tone(8_000)), 160, "semantic_vad"),
                 "committed": await committed(),
                 "function": await function_call(),
                 "cancelled": await cancelled(),
                 "interrupted": await interrupted(),
+                "truncated": await truncated(),
+                "cleared": await cleared(),
+                "instructed": await instructed(),
                 "edited": await edited(),
                 "wrong": await wrong(),
                 "unknown_model": await unknown_model(),

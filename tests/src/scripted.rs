@@ -4,16 +4,18 @@
 //! - An utterance is heard as its loud milliseconds: `"loud for 320 ms"`, rounded down to [`HEARD_STEP_MS`].
 //! - A reply is `"You said: …"` with what was heard or typed, one word a quantum, each word [`WORD_SAMPLES`] of a tone.
 //! - Typed commands change it: `say N words` (or `long words`) makes the reply N words long, `call NAME` calls that
-//!   function, `recall` says again what the user said before, `task` says the instruction and the names of the
-//!   functions, `fail` fails the turn, `panic` takes the whole engine down.
+//!   function, `think WORDS` thinks them before it is answered, `recall` says again what the user said before, `recite`
+//!   all that was said and what the engine was told, `task` says the instruction and the names of the functions, `fail`
+//!   fails the turn, `panic` takes the whole engine down.
+//! - A token is a word.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use causerie_gateway::media::{Detector, DetectorStream};
 use causerie_model_api::{
     Busy, CREDIT_AHEAD, Capabilities, Cause, Content, Engine, Event, FinishReason, INPUT_RATE, Item, Modality, Next,
-    OUTPUT_RATE, OutputSamples, Request, Role, SessionConfig, SessionId, ToolCall, ToolDeclaration, TurnId, Usage,
-    Voice,
+    OUTPUT_RATE, Origin, OutputSamples, Request, Role, SessionConfig, SessionId, Thinking, ToolCall, ToolDeclaration,
+    TurnId, Usage, Voice,
 };
 
 /// Length of a spoken word: 100 ms.
@@ -24,6 +26,8 @@ pub const HEARD_STEP_MS: u64 = 20;
 pub const LONG_WORD_BYTES: usize = 1_024;
 /// Pitch of the tones.
 pub const TONE_HZ: f32 = 440.0;
+/// Longest prompt.
+pub const CONTEXT_TOKENS: u32 = 4_096;
 /// A sample above this is loud.
 pub const LOUD: f32 = 0.05;
 
@@ -35,13 +39,13 @@ pub fn capabilities() -> Capabilities {
         audio_in: true,
         video_in: false,
         audio_out: true,
-        thinking: false,
+        thinking: true,
         tools: true,
         proactive: false,
         languages_in: vec!["en".into()],
         languages_out: vec!["en-US".into()],
         voices: vec![Voice { name: "tone".into(), language: "en-US".into(), gender: "neutral".into() }],
-        context_tokens: 4_096,
+        context_tokens: CONTEXT_TOKENS,
     }
 }
 
@@ -56,7 +60,10 @@ struct Conversation {
     modality: Modality,
     /// The instruction, and the names of the functions.
     task: Vec<String>,
-    history: Vec<Item>,
+    thinking: Thinking,
+    /// With where what the session gave came from.
+    history: Vec<(Item, Option<Origin>)>,
+    given: u64,
     /// Loudness of the input, one entry a millisecond.
     loud: Vec<bool>,
     part: Vec<f32>,
@@ -77,6 +84,7 @@ struct Turn {
     spoken: Vec<(u64, usize)>,
     credit: OutputSamples,
     call: Option<ToolCall>,
+    thoughts: u32,
 }
 
 impl Default for Scripted {
@@ -131,15 +139,26 @@ impl Engine for Scripted {
 
 impl Conversation {
     fn new(config: SessionConfig, history: Vec<Item>) -> Self {
-        Self {
+        let mut conversation = Self {
             modality: config.modality,
             task: task(config.system_instruction, config.tools),
-            history,
+            thinking: config.thinking,
+            history: Vec::new(),
+            given: 0,
             loud: Vec::new(),
             part: Vec::new(),
             turns: BTreeMap::new(),
             waiting: BTreeMap::new(),
             out: VecDeque::from([Event::Opened]),
+        };
+        conversation.append(history);
+        conversation
+    }
+
+    fn append(&mut self, items: Vec<Item>) {
+        for item in items {
+            self.history.push((item, Some(Origin::Given(self.given))));
+            self.given += 1;
         }
     }
 
@@ -153,7 +172,7 @@ impl Conversation {
                 self.loud.extend(loud);
                 self.part.drain(..whole);
             }
-            Request::Append { items, .. } => self.history.extend(items),
+            Request::Append { items, .. } => self.append(items),
             Request::Propose { turn, from, until, .. } => {
                 let heard = self.hear(from.0, until.0);
                 self.turns.insert(turn, Turn::new(false, Some(heard)));
@@ -193,10 +212,15 @@ impl Conversation {
                     self.turns.insert(id, Turn { begun: false, heard: None, ..turn });
                 }
                 let result = Content::ToolResult { call, name, value };
-                self.history.push(Item { role: Role::Tool, content: vec![result] });
+                self.history.push((Item { role: Role::Tool, content: vec![result] }, None));
             }
             Request::Configure { system_instruction, tools, .. } => self.task = task(system_instruction, tools),
-            Request::Forget { .. }
+            Request::Forget { before: Some(before), .. } => {
+                let kept = |(_, origin): &(Item, Option<Origin>)| origin.is_some_and(|origin| origin.reaches(before));
+                let keep = self.history.iter().position(kept).unwrap_or(0);
+                self.history.drain(..keep);
+            }
+            Request::Forget { before: None, .. }
             | Request::Frame { .. }
             | Request::Open { .. }
             | Request::Close { .. }
@@ -218,7 +242,7 @@ impl Conversation {
 
     fn keep(&mut self, turn: &Turn, text_until: usize) {
         if text_until > 0 {
-            self.history.push(Item::text(Role::Model, &turn.text[..text_until]));
+            self.history.push((Item::text(Role::Model, &turn.text[..text_until]), None));
         }
     }
 
@@ -263,7 +287,7 @@ impl Conversation {
                 let reason = match call {
                     Some(call) => {
                         let content = vec![Content::ToolCall(call.clone())];
-                        self.history.push(Item { role: Role::Model, content });
+                        self.history.push((Item { role: Role::Model, content }, None));
                         self.waiting.insert(call.id.clone(), (id, turn));
                         self.out.push_back(Event::ToolCall { turn: id, call });
                         FinishReason::ToolCalls
@@ -286,9 +310,12 @@ impl Conversation {
             if text.is_empty() {
                 return;
             }
-            self.history.push(Item::text(Role::User, text));
+            self.history.push((Item::text(Role::User, text), None));
         }
-        let said = match self.history.iter().rev().find(|item| item.role != Role::Model).map(|i| &i.content[..]) {
+        let prompt = self.recite().split_whitespace().count();
+        self.out.push_back(Event::prompt(Some(id), prompt, CONTEXT_TOKENS as usize));
+        let asked = self.history.iter().map(|(item, _)| item).rfind(|item| item.role != Role::Model);
+        let said = match asked.map(|item| &item.content[..]) {
             Some([.., Content::Text(text)]) => text.clone(),
             Some([.., Content::ToolResult { name, value, .. }]) => format!("{name} gave {value}"),
             _ => "nothing".to_owned(),
@@ -298,7 +325,7 @@ impl Conversation {
             ["panic"] => panic!("asked to"),
             ["fail"] => turn.words.push_back("fail".into()),
             ["recall"] => {
-                let users = self.history.iter().filter(|item| item.role == Role::User);
+                let users = self.history.iter().map(|(item, _)| item).filter(|item| item.role == Role::User);
                 let texts = users.flat_map(|item| &item.content).filter_map(|content| match content {
                     Content::Text(text) if text != "recall" => Some(text.clone()),
                     _ => None,
@@ -310,6 +337,15 @@ impl Conversation {
                 let id = format!("call-{}", id.0);
                 turn.call = Some(ToolCall { id, name: name.into(), arguments: r#"{"n":1}"#.into() });
             }
+            ["think", ref thoughts @ ..] => {
+                let budget = self.thinking.budget.map_or(usize::MAX, |tokens| tokens as usize);
+                for thought in thoughts.iter().take(budget) {
+                    self.out.push_back(Event::Thought { turn: id, delta: format!("{thought} ") });
+                    turn.thoughts += 1;
+                }
+                turn.words.extend(["You", "said:"].into_iter().chain(words.iter().copied()).map(str::to_owned));
+            }
+            ["recite"] => turn.words.extend(self.recite().split_whitespace().map(str::to_owned)),
             ["say", count, "words"] => {
                 turn.words.extend((1..=count.parse().unwrap_or(1)).map(|n: u32| n.to_string()));
             }
@@ -319,6 +355,24 @@ impl Conversation {
             }
             _ => turn.words.extend(["You", "said:"].into_iter().chain(words).map(str::to_owned)),
         }
+    }
+}
+
+impl Conversation {
+    /// What the model would be given, without the last entry: `[instruction] user: … model: …`.
+    fn recite(&self) -> String {
+        let before = &self.history[..self.history.len().saturating_sub(1)];
+        let entries = before.iter().map(|(item, _)| {
+            let words = item.content.iter().map(|content| match content {
+                Content::Text(text) => text.clone(),
+                Content::Picture(_) => "a picture".into(),
+                Content::ToolCall(call) => format!("called {}", call.name),
+                Content::ToolResult { name, value, .. } => format!("{name} gave {value}"),
+            });
+            let role = format!("{:?}", item.role).to_lowercase();
+            format!("{role}: {}", words.collect::<Vec<_>>().join(" "))
+        });
+        [format!("[{}]", self.task[0])].into_iter().chain(entries).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -337,12 +391,13 @@ impl Turn {
             spoken: Vec::new(),
             credit: CREDIT_AHEAD,
             call: None,
+            thoughts: 0,
         }
     }
 
     fn usage(&self) -> Usage {
         let words = self.text.split_whitespace().count() as u32;
-        Usage { prompt_text: 10, response_text: words, ..Usage::default() }
+        Usage { prompt_text: 10, response_text: words, thoughts: self.thoughts, ..Usage::default() }
     }
 }
 
@@ -384,7 +439,7 @@ impl DetectorStream for LoudnessStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use causerie_model_api::{InputSamples, SessionConfig};
+    use causerie_model_api::InputSamples;
 
     fn open(modality: Modality) -> (Scripted, SessionId) {
         let session = SessionId(1);

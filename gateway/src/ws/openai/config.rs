@@ -41,6 +41,11 @@ impl Format {
         }
     }
 
+    /// How long so many bytes last, in microseconds.
+    pub(super) fn us(self, bytes: usize) -> u64 {
+        bytes as u64 * 1000 / self.bytes_per_ms() as u64
+    }
+
     fn json(self) -> Value {
         match self {
             Self::Pcm => json!({"type": "audio/pcm", "rate": 24_000}),

@@ -81,15 +81,18 @@ impl Items {
         }
     }
 
-    /// Cuts the transcript of a spoken reply to what was said in so many milliseconds.
-    pub(super) fn truncate(&mut self, id: &str, audio_end_ms: u64) {
+    /// Cuts the transcript of a spoken reply to what was said in so many milliseconds. Whether that takes any of it away.
+    pub(super) fn truncate(&mut self, id: &str, audio_end_ms: u64) -> bool {
+        let mut cut = false;
         self.change(id, |item| {
             let heard = item.spoken.iter().rev().find(|(ms, _)| *ms <= audio_end_ms).map_or(0, |(_, bytes)| *bytes);
             if let Some(Value::String(transcript)) = item.json.pointer_mut("/content/0/transcript") {
                 let whole_words = transcript.floor_char_boundary(heard);
+                cut = whole_words < transcript.len();
                 transcript.truncate(whole_words);
             }
         });
+        cut
     }
 
     /// The conversation as contents of the contract's JSON form.

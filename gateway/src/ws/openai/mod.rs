@@ -10,8 +10,8 @@
 //!
 //! What is wrong with an event is told by an `error` event that names it, and the session goes on. Differences that
 //! clients may notice: `prefix_padding_ms` has no effect (the server keeps what it needs from before a start); detected
-//! turns are always answered; the history of an interrupted reply is cut where the server's clock says that it was
-//! heard, which `conversation.item.truncate` makes exact only while the reply is running.
+//! turns are always answered; a reply that is truncated while it is said goes on until the user or the client ends it, and
+//! the history has it up to where the server's clock, set by the truncation, says that it was heard then.
 
 mod config;
 mod events;
@@ -53,6 +53,8 @@ const MAX_COLLECTED_MS: usize = 30_000;
 const PIECE_BYTES: usize = 48_000;
 /// Least audio that can be committed (the API's own limit).
 const MIN_COMMITTED_MS: usize = 100;
+/// Most utterances that wait for their transcripts. At the bound the oldest gets none.
+const MAX_UTTERANCES: usize = 256;
 /// Most text of one item, in bytes: what the history takes at once.
 const MAX_ITEM_BYTES: usize = 1 << 20;
 /// Longest `event_id` that is given back.
@@ -124,9 +126,9 @@ pub(super) struct OpenAi {
     stale: bool,
     opened: Opened,
     items: Items,
-    /// Audio since the session began, in milliseconds, and at the beginning of the conversation.
-    heard_ms: u64,
-    begun_ms: u64,
+    /// Audio since the session began, in microseconds, and at the beginning of the conversation.
+    heard_us: u64,
+    begun_us: u64,
     collected: BytesMut,
     /// Committed without detection, and not yet answered.
     committed: BytesMut,
@@ -155,8 +157,8 @@ impl OpenAi {
             stale: false,
             opened: Opened::default(),
             items: Items::default(),
-            heard_ms: 0,
-            begun_ms: 0,
+            heard_us: 0,
+            begun_us: 0,
             collected: BytesMut::new(),
             committed: BytesMut::new(),
             utterances: VecDeque::new(),
@@ -250,7 +252,7 @@ impl OpenAi {
             return Ok(());
         }
         if self.config.turns.is_some() {
-            self.heard_ms += (data.len() / self.running.input.bytes_per_ms()) as u64;
+            self.heard_us += self.running.input.us(data.len());
             out.messages.push_back(self.audio(data));
             return Ok(());
         }
@@ -284,11 +286,11 @@ impl OpenAi {
                 return Ok(());
             }
         } else if ms >= MIN_COMMITTED_MS {
-            self.heard_ms += ms as u64;
+            self.heard_us += self.config.input.us(self.collected.len());
             self.committed.unsplit(self.collected.split());
             let item = self.events.id("item");
             let text = String::new();
-            self.utterances.push_back(Utterance { item, text, over: false, waits: false, ms: ms as u64 });
+            self.utterance(Utterance { item, text, over: false, waits: false, ms: ms as u64 }, out);
             self.utterance_over(out);
             return Ok(());
         }
@@ -297,6 +299,16 @@ impl OpenAi {
              but buffer only has {ms}ms of audio."
         );
         Err(Refusal::new("input_audio_buffer_commit_empty", "", message))
+    }
+
+    fn utterance(&mut self, utterance: Utterance, out: &mut Out) {
+        if self.utterances.len() == MAX_UTTERANCES
+            && let Some(Utterance { item, .. }) = self.utterances.front()
+        {
+            let oldest = item.clone();
+            self.transcript_complete(&oldest, out);
+        }
+        self.utterances.push_back(utterance);
     }
 
     /// The newest utterance has become an item.
@@ -383,12 +395,15 @@ impl OpenAi {
             let message = "only messages of the assistant can be truncated";
             return Err(Refusal::new("invalid_value", "item_id", message));
         }
-        if self.response.as_ref().is_some_and(|response| response.is_saying(&id)) {
+        if let Some(response) = self.response.as_mut().filter(|response| response.is_saying(&id)) {
+            response.truncated_ms = Some(ms);
             let played_ms = i64::try_from(ms).unwrap_or(i64::MAX);
             let progress = v1::PlaybackProgress { response_id: String::new(), played_ms };
             out.messages.push_back(v1::ClientMessage { message_type: Some(ToServer::PlaybackProgress(progress)) });
         } else {
-            self.items.truncate(&id, ms);
+            // Of what was interrupted the engine has no more than was heard; the rest it believes to have said.
+            let whole = self.items.get(&id).is_some_and(|item| item.json["status"] == "completed");
+            self.stale |= self.items.truncate(&id, ms) && whole;
         }
         self.tell(out, "conversation.item.truncated", json!({"item_id": id, "content_index": 0, "audio_end_ms": ms}));
         Ok(())
@@ -497,12 +512,20 @@ impl OpenAi {
     /// Begins the conversation anew.
     fn begin(&mut self, config: Config, history: Vec<Value>, out: &mut Out) -> Result<(), Refusal> {
         let setup = config.setup(history)?;
-        out.messages.clear();
-        out.messages.push_back(setup);
+        // Audio that is on its way is for the conversation that comes.
+        out.messages.retain(|message| match &message.message_type {
+            Some(ToServer::RealtimeInput(input)) => input.audio.is_some(),
+            _ => false,
+        });
+        let on_its_way = out.messages.iter().map(|message| match &message.message_type {
+            Some(ToServer::RealtimeInput(v1::RealtimeInput { audio: Some(blob), .. })) => blob.data.len(),
+            _ => 0,
+        });
+        self.begun_us = self.heard_us.saturating_sub(self.running.input.us(on_its_way.sum()));
+        out.messages.push_front(setup);
         out.anew = true;
         self.running = config;
         self.stale = false;
-        self.begun_ms = self.heard_ms;
         // Their answers are in the history, or are none.
         self.calls.clear();
         self.expected = false;
@@ -563,6 +586,8 @@ impl OpenAi {
         if content.generation_complete
             && let Some(response) = &mut self.response
         {
+            // The engine believes that all of it was heard.
+            self.stale |= response.truncated_ms.is_some();
             response.message_done(true, &mut self.items, &mut self.events, &mut out.frames);
         }
         if content.waiting_for_tools {
@@ -658,17 +683,17 @@ impl OpenAi {
             return;
         }
         self.expected = false;
-        let at = self.begun_ms + millis(offset);
+        let at = self.begun_us / 1000 + millis(offset);
         let item = self.events.id("item");
         self.tell(out, "input_audio_buffer.speech_started", json!({"audio_start_ms": at, "item_id": item}));
-        self.utterances.push_back(Utterance { item, text: String::new(), over: false, waits: false, ms: at });
+        self.utterance(Utterance { item, text: String::new(), over: false, waits: false, ms: at }, out);
     }
 
     fn speech_stopped(&mut self, offset: Option<prost_types::Duration>, out: &mut Out) {
         if self.running.turns.is_none() {
             return;
         }
-        let at = self.begun_ms + millis(offset);
+        let at = self.begun_us / 1000 + millis(offset);
         let Some(utterance) = self.utterances.back_mut().filter(|utterance| !utterance.over) else { return };
         utterance.ms = at.saturating_sub(utterance.ms);
         utterance.waits = self.response.is_some() || self.interrupted;

@@ -47,6 +47,8 @@ pub(super) struct Response {
     spoken: Vec<(u64, usize)>,
     /// The client has asked for its end.
     pub(super) cancelled: bool,
+    /// Of the message that is being made, the client has played no more than this.
+    pub(super) truncated_ms: Option<u64>,
 }
 
 impl Response {
@@ -73,6 +75,7 @@ impl Response {
             sent_bytes: 0,
             spoken: Vec::new(),
             cancelled: false,
+            truncated_ms: None,
         };
         let created = response.json("in_progress", Value::Null, Value::Null);
         frames.push(events.event("response.created", json!({"response": created})));
@@ -227,6 +230,9 @@ impl Response {
             item.json = json.clone();
             item.spoken = spoken;
         });
+        if let Some(ms) = self.truncated_ms.take() {
+            items.truncate(&id, ms);
+        }
         self.item_done(index, &json, events, frames);
         self.output[index] = json;
     }

@@ -300,20 +300,65 @@ fn a_reply_is_interrupted_cancelled_and_truncated() {
         if cancel {
             send(&mut wire, &mut out, json!({"type": "response.cancel"}));
             assert_eq!(words(&mut out), ["cancel"]);
-            send(&mut wire, &mut out, truncate.clone());
-            assert_eq!(words(&mut out), ["played 150"]);
         }
+        send(&mut wire, &mut out, truncate.clone());
+        assert_eq!(words(&mut out), ["played 150"]);
         say(&mut wire, &mut out, json!({"serverContent": {"interrupted": true}}));
         say(&mut wire, &mut out, json!({"serverContent": {"end": 5}}));
         let told = events(&mut out);
         let done = &told.last().expect("an event")["response"];
         assert_eq!((&done["status"], &done["status_details"]["reason"]), (&json!("cancelled"), &json!(reason)));
         assert_eq!(done["output"][0]["status"], "incomplete");
-        send(&mut wire, &mut out, truncate);
-        assert_eq!(kinds(&mut out), ["conversation.item.truncated"]);
         let history = wire.items.history();
         assert_eq!(history[0]["parts"][0]["text"], "One", "the second word was sent with 200 ms");
+        send(&mut wire, &mut out, truncate);
+        assert_eq!(kinds(&mut out), ["conversation.item.truncated"]);
+        assert!(!out.anew, "the engine has no more than was heard");
     }
+}
+
+#[test]
+fn a_whole_reply_is_truncated() {
+    let (mut wire, mut out) = begun();
+    say(&mut wire, &mut out, json!({"serverContent": {"audio": 4_800}}));
+    say(&mut wire, &mut out, json!({"serverContent": {"said": {"text": "One"}}}));
+    say(&mut wire, &mut out, json!({"serverContent": {"audio": 4_800}}));
+    say(&mut wire, &mut out, json!({"serverContent": {"said": {"text": " two"}}}));
+    let item = wire.items.last_id().expect("a message").to_owned();
+    say(&mut wire, &mut out, json!({"serverContent": {"complete": true}}));
+    send(
+        &mut wire,
+        &mut out,
+        json!({"type": "conversation.item.truncate", "item_id": item, "content_index": 0, "audio_end_ms": 100}),
+    );
+    assert!(!out.anew, "the turn is not over");
+    say(&mut wire, &mut out, json!({"serverContent": {"end": 1}}));
+    assert!(out.anew);
+    assert_eq!(wire.items.history()[0]["parts"][0]["text"], "One");
+}
+
+#[test]
+fn utterances_that_nobody_answers_are_bounded() {
+    let (mut wire, mut out) = begun();
+    send(&mut wire, &mut out, serde_json::from_str(NO_DETECTION).expect("JSON"));
+    let audio = json!({"type": "input_audio_buffer.append", "audio": STANDARD.encode([0_u8; 4_800])});
+    for _ in 0..2 * MAX_UTTERANCES {
+        send(&mut wire, &mut out, audio.clone());
+        send(&mut wire, &mut out, json!({"type": "input_audio_buffer.commit"}));
+    }
+    assert_eq!(wire.utterances.len(), MAX_UTTERANCES);
+}
+
+#[test]
+fn audio_on_its_way_goes_to_the_conversation_that_comes() {
+    let (mut wire, mut out) = begun();
+    say(&mut wire, &mut out, json!({"serverContent": {"audio": 480}}));
+    send(&mut wire, &mut out, json!({"type": "session.update", "session": {"instructions": "be brief"}}));
+    send(&mut wire, &mut out, json!({"type": "input_audio_buffer.append", "audio": STANDARD.encode([0_u8; 960])}));
+    say(&mut wire, &mut out, json!({"serverContent": {"end": 1}}));
+    assert!(out.anew);
+    assert_eq!(words(&mut out), ["setup", "audio/pcm;rate=24000 960"]);
+    assert_eq!(wire.begun_us, 0, "it was not heard by the conversation before");
 }
 
 #[test]
@@ -374,6 +419,11 @@ fn what_is_wrong_is_an_error_event() {
             update(json!({"audio": {"input": {"turn_detection": {"silence_duration_ms": "500"}}}})),
             "invalid_type",
             "session.audio.input.turn_detection.silence_duration_ms",
+        ),
+        (
+            update(json!({"audio": {"input": {"turn_detection": {"create_response": false}}}})),
+            "unsupported_value",
+            "session.audio.input.turn_detection.create_response",
         ),
         (json!({"type": "input_audio_buffer.append"}), "missing_required_parameter", "audio"),
         (json!({"type": "input_audio_buffer.append", "audio": "A*=="}), "invalid_value", "audio"),
