@@ -241,3 +241,18 @@ pub(super) async fn knock(channel: Channel, first: Instant, until: Instant) -> (
     }
     (refusals, others)
 }
+
+/// A caller who talks, or waits, until the server ends the stream. Whether it said so.
+pub(super) async fn until_ended(channel: Channel, crowd: Crowd, talks: bool) -> bool {
+    let frames = if talks { (crowd.measured.as_millis() / crowd.frame.as_millis()) as u64 } else { 0 };
+    let messages = script(crowd, frames, Instant::now(), Arc::new(Sent::new()));
+    let Ok(mut replies) = open(channel, messages).await else { return false };
+    let mut told = false;
+    loop {
+        match replies.message().await {
+            Ok(Some(message)) => told |= matches!(message.message_type, Some(FromServer::GoAway(_))),
+            Ok(None) => return true,
+            Err(_) => return told,
+        }
+    }
+}

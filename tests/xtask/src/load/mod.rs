@@ -6,6 +6,7 @@
 
 mod callers;
 mod echo;
+mod hour;
 mod server;
 
 use std::time::Duration;
@@ -26,7 +27,10 @@ pub(crate) struct LoadArgs {
     /// Seconds that each crowd is measured for.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Only the measurements whose names contain this.
+    /// Servers that are shut down while they are spoken with.
+    #[arg(long, default_value_t = 100)]
+    trials: usize,
+    /// Only the measurements whose names contain this, of those of the table, `overload`, `drain` and `hour`.
     #[arg(long)]
     only: Option<String>,
 }
@@ -65,6 +69,12 @@ pub(crate) fn load(args: &LoadArgs) -> anyhow::Result<()> {
     }
     if wanted("overload") {
         runtime.block_on(overload(args.seconds))?;
+    }
+    if wanted("drain") {
+        runtime.block_on(drains(args.trials))?;
+    }
+    if wanted("hour") {
+        hour::hour()?;
     }
     Ok(())
 }
@@ -126,6 +136,34 @@ async fn overload(seconds: u64) -> anyhow::Result<()> {
     for other in others.iter().take(3) {
         println!("    not a refusal: {other}");
     }
+    Ok(())
+}
+
+/// How long a server takes to end that is told to while it is spoken with: half of its callers wait, the replies of the
+/// others never end.
+async fn drains(trials: usize) -> anyhow::Result<()> {
+    const CALLERS: usize = 8;
+    let (mut took_us, mut cut) = (Vec::new(), 0);
+    for _ in 0..trials {
+        let server = Server::start(CALLERS, 20, false)?;
+        let channels = callers::connect(&server.url, CALLERS).await?;
+        let crowd = Crowd { warm_up: Duration::ZERO, measured: Duration::from_secs(60), ..crowd(1, 20, false, 0) };
+        let talking: Vec<_> = (0..CALLERS)
+            .map(|i| {
+                let channel = channels[i % channels.len()].clone();
+                tokio::spawn(callers::until_ended(channel, crowd, i % 2 == 0))
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let told = Instant::now();
+        tokio::task::spawn_blocking(move || drop(server)).await?;
+        took_us.push(told.elapsed().as_secs_f64() * 1e6);
+        for caller in talking {
+            cut += usize::from(!caller.await?);
+        }
+    }
+    println!("{}", line("a shutdown, 1 s of it for turns and 1 s for farewells", &took_us));
+    println!("    {cut} of {} streams ended without a word", trials * CALLERS);
     Ok(())
 }
 

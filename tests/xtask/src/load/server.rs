@@ -38,6 +38,7 @@ pub(crate) fn serve(args: &ServerArgs) -> anyhow::Result<()> {
         http: "127.0.0.1:0".into(),
         models: args.models.clone(),
         max_conversations: args.places,
+        drain_seconds: 1,
         timing: TimingConfig { piece: Some(args.piece), ..TimingConfig::default() },
         ..Config::default()
     };
