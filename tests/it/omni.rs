@@ -19,7 +19,7 @@ use image::{ExtendedColorType, ImageEncoder as _};
 const FIRST_FRAME: usize = 2 * 1_365;
 const FRAME: usize = 2 * 1_920;
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/qwen3-omni-tiny");
     let mut config = Config { engine: "omni".into(), ..causerie_tests::service::config() };
     config.omni.model = Some(model);
@@ -29,7 +29,7 @@ fn config() -> Config {
     config
 }
 
-async fn start(config: &Config) -> Running {
+pub(crate) async fn start(config: &Config) -> Running {
     Server::start(config, engines::engine(config), Arc::new(LoudnessDetector)).await.expect("the server starts")
 }
 

@@ -3,11 +3,13 @@
 page.py spoken HTTP_ADDR QUESTION.wav OUT   a question comes in by the microphone; pictures of the page go to OUT
 page.py typed HTTP_ADDR QUESTION.wav OUT    typing, keys, settings, a narrow window, no microphone
 page.py dropped HTTP_ADDR QUESTION.wav OUT  the connection breaks, and breaks again when the server has forgotten
+page.py looked HTTP_ADDR QUESTION.wav OUT   a camera, for an engine that sees
 page.py measured HTTP_ADDR QUESTION.wav OUT the question five times over; prints what the page weighs, and its delays
 
 Prints one JSON object of what was seen, but for the last. The browser is `chromium`, or what CAUSERIE_CHROMIUM names.
 """
 
+import base64
 import json
 import os
 import pathlib
@@ -55,7 +57,7 @@ FLAGS = [
     "--disable-background-networking",
     "--use-fake-device-for-media-stream",
     f"--use-file-for-fake-audio-capture={QUESTION}%noloop",
-    *(["--use-fake-ui-for-media-stream"] if WHAT in ("spoken", "measured") else []),
+    *(["--use-fake-ui-for-media-stream"] if WHAT in ("spoken", "looked", "measured") else []),
 ]
 
 
@@ -167,6 +169,37 @@ def dropped(page):
     return seen
 
 
+def looked(page):
+    pictures, tokens = [], []
+
+    def sent(frame):
+        video = json.loads(frame).get("realtimeInput", {}).get("video")
+        if video:
+            pictures.append([video["mimeType"], len(base64.b64decode(video["data"]))])
+
+    def received(frame):
+        details = json.loads(frame).get("usageMetadata", {}).get("promptTokensDetails", [])
+        tokens.extend(detail["tokenCount"] for detail in details if detail["modality"] == "VIDEO")
+
+    def watch(socket):
+        socket.on("framesent", sent)
+        socket.on("framereceived", received)
+
+    page.on("websocket", watch)
+    type_in(page, "hello")
+    turns(page, 1)
+    page.get_by_role("button", name="Camera").click()
+    while len(pictures) < 2:
+        page.wait_for_timeout(50)
+    seen = {"preview": page.locator("#preview").is_visible()}
+    type_in(page, "What do you see?")
+    turns(page, 2)
+    page.screenshot(path=f"{OUT}/camera.png")
+    narrow(page, seen)
+    page.get_by_role("button", name="Camera").click()
+    return {**seen, "closed": page.locator("#preview").is_hidden(), "pictures": pictures, "tokens": tokens}
+
+
 def typed(page):
     seen = {}
     # No permission for the microphone: the page says so, and typing works.
@@ -214,7 +247,7 @@ with sync_playwright() as playwright:
     pathlib.Path(OUT).mkdir(parents=True, exist_ok=True)
     page.goto(f"http://{SERVER}/")
     try:
-        seen = {"spoken": spoken, "typed": typed, "dropped": dropped, "measured": measured}[WHAT](page)
+        seen = {"spoken": spoken, "typed": typed, "dropped": dropped, "looked": looked, "measured": measured}[WHAT](page)
     except Exception:
         page.screenshot(path=f"{OUT}/failed.png")
         print(complaints, page.locator("body").inner_text(), file=sys.stderr)

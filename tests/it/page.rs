@@ -81,3 +81,16 @@ async fn a_conversation_outlives_its_connection() {
     assert_eq!(seen["notice"], false, "nothing is left to complain of");
     assert_eq!(seen["connections"], 4, "whoever ends the conversation is not connected again");
 }
+
+#[tokio::test]
+async fn an_engine_that_sees_gets_a_picture_a_second_of_the_camera() {
+    let server = crate::omni::start(&crate::omni::config()).await;
+    let Some(seen) = browse("looked", server.http_addr, &silence(1_000)).await else { return };
+    assert_eq!((&seen["preview"], &seen["closed"]), (&Value::Bool(true), &Value::Bool(true)), "{seen}");
+    for picture in seen["pictures"].as_array().expect("pictures") {
+        assert_eq!(picture[0], "image/jpeg");
+        assert!(picture[1].as_u64() > Some(1_000), "an empty picture: {seen}");
+    }
+    let tokens: Vec<_> = seen["tokens"].as_array().expect("counts").iter().filter_map(Value::as_u64).collect();
+    assert!(tokens.iter().any(|tokens| *tokens > 0), "nothing was seen: {seen}");
+}
