@@ -226,6 +226,7 @@ async fn googles_stubs_hold_every_kind_of_conversation() {
             "[] user: third model: You said: third",
         ])
     );
+    assert_eq!(seen["resumption"], json!(["[] user: first model: You said: first", "FAILED_PRECONDITION"]));
     let (heard, answered, bytes) = ("loud for 800 ms", "You said: loud for 800 ms", 6 * 4_800);
     assert_eq!(seen["transcripts"], json!([["", "", bytes], [heard, "", bytes], ["", answered, bytes]]));
     let stopped = json!(["interrupted", "turn_complete"]);

@@ -8,6 +8,7 @@ import queue
 import struct
 import sys
 
+import google.api_core.exceptions
 import grpc
 from google.ai import generativelanguage_v1beta as api
 from google.ai.generativelanguage_v1beta.services.generative_service.transports import GenerativeServiceGrpcTransport
@@ -148,6 +149,25 @@ def compression(**setup):
     return call.turn()["text"]
 
 
+def resumption():
+    """What a conversation knows that goes on in another stream, and what a handle is told that was used."""
+    call = Call(session_resumption={})
+    call.say("first")
+    call.turn()
+    handle = next(m for m in call.stream if m.session_resumption_update.new_handle).session_resumption_update.new_handle
+    call.requests.put(None)
+    again = Call(session_resumption={"handle": handle})
+    again.say("recite")
+    try:
+        Call(session_resumption={"handle": handle})
+        refused = None
+    except grpc.RpcError as error:
+        refused = error.code().name
+    except google.api_core.exceptions.GoogleAPICallError as error:
+        refused = error.grpc_status_code.name
+    return [again.turn()["text"], refused]
+
+
 def transcripts(**wanted):
     call = Call("AUDIO", **wanted)
     call.speak(tone(800))
@@ -230,6 +250,7 @@ print(
                 compression(),
                 compression(context_window_compression={"trigger_tokens": 15, "sliding_window": {"target_tokens": 7}}),
             ],
+            "resumption": resumption(),
             "transcripts": [
                 transcripts(),
                 transcripts(input_audio_transcription={}),
