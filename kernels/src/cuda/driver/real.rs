@@ -111,6 +111,8 @@ impl Calls for Real {
         let name = CStr::from_bytes_until_nul(&name).map(|name| name.to_string_lossy().into_owned());
         Ok(Described {
             name: name.unwrap_or_default(),
+            // Characters of C have a sign on x86 and none on Arm.
+            #[allow(clippy::unnecessary_cast)]
             uuid: uuid.bytes.map(|byte| byte as u8),
             capability: (
                 attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
