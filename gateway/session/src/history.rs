@@ -153,7 +153,7 @@ impl History {
         self.revision
     }
 
-    /// Whether everything that was said is known in words, and nothing was shown.
+    /// Whether everything that was said is known in words, and no content has pictures.
     pub(crate) fn is_written(&self) -> bool {
         let shows = |content: &Content| matches!(content, Content::Picture(_));
         self.entries.iter().all(|entry| !entry.item.content.is_empty() && !entry.item.content.iter().any(shows))

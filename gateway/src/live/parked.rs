@@ -220,7 +220,8 @@ impl From<Item> for ParkedItem {
         let piece = |content| {
             let piece = match content {
                 Content::Text(text) => Piece::Text(text),
-                // A conversation in which something was shown is not parked.
+                // A conversation whose contents have pictures is not parked. Frames of live video are not in the history,
+                // and are forgotten.
                 Content::Picture(_) => return None,
                 Content::ToolCall(ToolCall { id, name, arguments }) => {
                     Piece::Call(Named { id, name, payload: arguments })

@@ -242,6 +242,13 @@ impl Session {
                 (call.turn, call.behavior)
             }
         };
+        // Parts of a result may come without an end. What could be forgotten for them was.
+        let crowded = self.deferred.len() >= MAX_DEFERRED
+            || is_too_much(self.deferred.iter(), self.history.max_content_bytes())
+            || self.history.is_full();
+        if will_continue && crowded {
+            return self.too_much(field);
+        }
         if behavior == ToolBehavior::Blocking {
             return self.awaited_result(turn, id, name, value, will_continue);
         }

@@ -9,7 +9,7 @@ use super::config::Fields;
 
 /// Most items kept; at the bound the oldest goes. As many as a setup may bring as history.
 const MAX_ITEMS: usize = 4_096;
-/// Most bytes of text kept, with the same effect.
+/// Most bytes of them as JSON, with the same effect.
 const MAX_BYTES: usize = 2 << 20;
 /// Longest result of a function, as JSON: what a conversation takes.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;
@@ -146,6 +146,10 @@ impl Items {
             let missing = || Refusal::new("missing_required_parameter", &fields.path(name), "it is missing");
             fields.text(name)?.ok_or_else(missing)
         };
+        let short = |name: &str, value: &str| match value.len() {
+            1..=MAX_ID_BYTES => Ok(value.to_owned()),
+            _ => Err(fields.invalid(name, &format!("it has 1 to {MAX_ID_BYTES} bytes"))),
+        };
         let mut json = json!({"id": id, "object": "realtime.item", "type": required("type")?, "status": "completed"});
         match required("type")? {
             "message" => {
@@ -157,12 +161,12 @@ impl Items {
                 json["content"] = Value::Array(read_content(&fields)?);
             }
             "function_call" => {
-                json["call_id"] = json!(fields.text("call_id")?.unwrap_or(&id));
-                json["name"] = json!(required("name")?);
+                json["call_id"] = json!(short("call_id", fields.text("call_id")?.unwrap_or(&id))?);
+                json["name"] = json!(short("name", required("name")?)?);
                 json["arguments"] = json!(required("arguments")?);
             }
             "function_call_output" => {
-                json["call_id"] = json!(required("call_id")?);
+                json["call_id"] = json!(short("call_id", required("call_id")?)?);
                 json["output"] = json!(required("output")?);
                 if output(&json, String::new())["response"].to_string().len() > MAX_OUTPUT_BYTES {
                     let most = format!("the result of a function has at most {MAX_OUTPUT_BYTES} bytes");
@@ -222,7 +226,7 @@ fn spoken_text(item: &Value) -> String {
     words.collect::<Vec<_>>().join("\n")
 }
 
+/// Its bytes as JSON.
 fn size(item: &Value) -> usize {
-    let fields = ["output", "arguments"].iter().filter_map(|name| item[*name].as_str()).map(str::len).sum::<usize>();
-    fields + spoken_text(item).len()
+    item.to_string().len()
 }

@@ -49,13 +49,14 @@ pub(super) fn model_of(query: &str) -> String {
 
 /// Most audio that is collected before it is answered. At the bound the oldest goes.
 const MAX_COLLECTED_MS: usize = 30_000;
-/// How it goes to the conversation then: in pieces of this size, a second of it.
+/// How it goes to the conversation then: in pieces of this size, a second of PCM.
 const PIECE_BYTES: usize = 48_000;
 /// Least audio that can be committed (the API's own limit).
 const MIN_COMMITTED_MS: usize = 100;
 /// Most utterances that wait for their transcripts. At the bound the oldest gets none.
 const MAX_UTTERANCES: usize = 256;
-/// Most text of one item, in bytes: what the history takes at once.
+/// Most text of one item, in bytes: what the history takes at once where the context is long. Where it is short, a warning
+/// says that it takes less.
 const MAX_ITEM_BYTES: usize = 1 << 20;
 /// Longest `event_id` that is given back.
 const MAX_EVENT_ID_BYTES: usize = 512;
@@ -129,6 +130,8 @@ pub(super) struct OpenAi {
     /// Audio since the session began, in microseconds, and at the beginning of the conversation.
     heard_us: u64,
     begun_us: u64,
+    /// Speech of the reply so far.
+    spoken_us: u64,
     collected: BytesMut,
     /// Committed without detection, and not yet answered.
     committed: BytesMut,
@@ -159,6 +162,7 @@ impl OpenAi {
             items: Items::default(),
             heard_us: 0,
             begun_us: 0,
+            spoken_us: 0,
             collected: BytesMut::new(),
             committed: BytesMut::new(),
             utterances: VecDeque::new(),
@@ -203,6 +207,11 @@ impl OpenAi {
                 let id = self.known_item(&fields, "item_delete_invalid_item_id")?;
                 self.items.remove(&id);
                 self.stale = true;
+                if !self.committed.is_empty() && self.utterances.iter().any(|u| u.over && u.item == id) {
+                    // Committed and not yet answered. What else is committed cannot be told from it.
+                    self.committed.clear();
+                    self.utterances.retain(|utterance| utterance.item != id);
+                }
                 self.tell(out, "conversation.item.deleted", json!({"item_id": id}));
                 Ok(())
             }
@@ -224,6 +233,11 @@ impl OpenAi {
         let config = self.config.update(session)?;
         let opened = self.checked(&config)?;
         if config.turns.is_some() && self.config.turns.is_none() {
+            self.collected.clear();
+            self.committed.clear();
+            self.untranscribed(out);
+        }
+        if config.input != self.config.input {
             self.collected.clear();
             self.committed.clear();
             self.untranscribed(out);
@@ -252,7 +266,7 @@ impl OpenAi {
             return Ok(());
         }
         if self.config.turns.is_some() {
-            self.heard_us += self.running.input.us(data.len());
+            self.heard_us += self.config.input.us(data.len());
             out.messages.push_back(self.audio(data));
             return Ok(());
         }
@@ -272,7 +286,7 @@ impl OpenAi {
     }
 
     fn audio(&self, data: Bytes) -> v1::ClientMessage {
-        let blob = v1::Blob { mime_type: self.running.input.mime().to_owned(), data };
+        let blob = v1::Blob { mime_type: self.config.input.mime().to_owned(), data };
         realtime(v1::RealtimeInput { audio: Some(blob), ..Default::default() })
     }
 
@@ -365,7 +379,7 @@ impl OpenAi {
             }
         };
         let json = item.json.clone();
-        // What cannot be said to the conversation is refused before it is an item of it.
+        // What has no form in the contract is refused before it is an item.
         let content = match self.items.content(&json) {
             Some(content) => Some(message(json!({"clientContent": {"turns": [content]}}))?),
             None => None,
@@ -397,7 +411,9 @@ impl OpenAi {
         }
         if let Some(response) = self.response.as_mut().filter(|response| response.is_saying(&id)) {
             response.truncated_ms = Some(ms);
-            let played_ms = i64::try_from(ms).unwrap_or(i64::MAX);
+            // A reply goes on after a call in another message, and its sound is counted from its beginning.
+            let before = (self.spoken_us / 1000).saturating_sub(response.sent_ms());
+            let played_ms = i64::try_from(before.saturating_add(ms)).unwrap_or(i64::MAX);
             let progress = v1::PlaybackProgress { response_id: String::new(), played_ms };
             out.messages.push_back(v1::ClientMessage { message_type: Some(ToServer::PlaybackProgress(progress)) });
         } else {
@@ -431,6 +447,10 @@ impl OpenAi {
         let history = input.unwrap_or_else(|| self.items.history());
         let asks = history.last().is_some_and(|content| content["role"] != "model");
         if config != self.running || self.stale || own {
+            if self.utterances.back().is_some_and(|utterance| !utterance.over) {
+                let message = "the user is speaking: ask again after input_audio_buffer.speech_stopped";
+                return Err(Refusal::new("conversation_already_has_active_response", "", message));
+            }
             self.begin(config, history, out)?;
             self.stale = own;
         }
@@ -509,9 +529,21 @@ impl OpenAi {
         Ok(())
     }
 
-    /// Begins the conversation anew.
-    fn begin(&mut self, config: Config, history: Vec<Value>, out: &mut Out) -> Result<(), Refusal> {
-        let setup = config.setup(history)?;
+    /// Begins the conversation anew. Of a history that is too long the oldest goes, as it does in a conversation.
+    fn begin(&mut self, config: Config, mut history: Vec<Value>, out: &mut Out) -> Result<(), Refusal> {
+        let setup = loop {
+            let setup = config.setup(history.clone())?;
+            let Some(ToServer::Setup(asked)) = &setup.message_type else { break setup };
+            match (self.check)(asked) {
+                Err(problem) if problem.field.starts_with("setup.history") && !history.is_empty() => {
+                    history.drain(..history.len().div_ceil(4));
+                }
+                checked => {
+                    checked?;
+                    break setup;
+                }
+            }
+        };
         // Audio that is on its way is for the conversation that comes.
         out.messages.retain(|message| match &message.message_type {
             Some(ToServer::RealtimeInput(input)) => input.audio.is_some(),
@@ -521,7 +553,7 @@ impl OpenAi {
             Some(ToServer::RealtimeInput(v1::RealtimeInput { audio: Some(blob), .. })) => blob.data.len(),
             _ => 0,
         });
-        self.begun_us = self.heard_us.saturating_sub(self.running.input.us(on_its_way.sum()));
+        self.begun_us = self.heard_us.saturating_sub(self.config.input.us(on_its_way.sum()));
         out.messages.push_front(setup);
         out.anew = true;
         self.running = config;
@@ -540,7 +572,7 @@ impl OpenAi {
         if idle && (self.stale || self.running != self.config) {
             let begun = self.begin(self.config.clone(), self.items.history(), out);
             if let Err(refusal) = begun {
-                // What was checked before is refused by nothing but its history.
+                // What was checked when it was asked for is refused by nothing but its history.
                 self.stale = false;
                 self.error(out, refusal, None);
             }
@@ -573,7 +605,10 @@ impl OpenAi {
                 // Thoughts have no event.
                 Some(v1::part::Data::Text(_)) if part.thought => {}
                 Some(v1::part::Data::Text(text)) => response.text(&text, items, events, frames),
-                Some(v1::part::Data::InlineData(blob)) => response.audio(&blob.data, items, events, frames),
+                Some(v1::part::Data::InlineData(blob)) => {
+                    self.spoken_us += self.running.output.us(blob.data.len());
+                    response.audio(&blob.data, items, events, frames);
+                }
                 _ => {}
             }
         }
@@ -613,6 +648,7 @@ impl OpenAi {
                 _ => Ending::Completed,
             };
             self.interrupted = false;
+            self.spoken_us = 0;
             self.end(ending, usage, out);
             self.untranscribed(out);
             // What was said meanwhile is answered now.
@@ -696,7 +732,7 @@ impl OpenAi {
         let at = self.begun_us / 1000 + millis(offset);
         let Some(utterance) = self.utterances.back_mut().filter(|utterance| !utterance.over) else { return };
         utterance.ms = at.saturating_sub(utterance.ms);
-        utterance.waits = self.response.is_some() || self.interrupted;
+        utterance.waits = self.response.is_some() || self.interrupted || !self.calls.is_empty();
         self.expected = !utterance.waits;
         let fields = json!({"audio_end_ms": at, "item_id": utterance.item});
         self.tell(out, "input_audio_buffer.speech_stopped", fields);
@@ -714,6 +750,13 @@ impl OpenAi {
             }
             // What has no effect is not in the session that the client was told of.
             "UNIMPLEMENTED" => {}
+            // The session had nothing to answer, and no turn begins.
+            "INVALID_ARGUMENT"
+                if problem.field == "client_content.turns"
+                    && self.response.as_ref().is_some_and(|response| response.is_empty()) =>
+            {
+                self.end(Ending::Failed(problem.message), None, out);
+            }
             _ => self.error(out, Refusal::new("invalid_value", &problem.field, problem.message), None),
         }
     }

@@ -90,6 +90,16 @@ impl Response {
             "usage": usage, "metadata": self.metadata})
     }
 
+    /// Whether nothing has come of it yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.output.is_empty()
+    }
+
+    /// Speech of the message that is being made, in milliseconds.
+    pub(super) fn sent_ms(&self) -> u64 {
+        (self.sent_bytes / self.bytes_per_ms) as u64
+    }
+
     /// Whether this message is one of its items and still being made.
     pub(super) fn is_saying(&self, item: &str) -> bool {
         self.message.as_ref().is_some_and(|(id, _)| id == item)

@@ -362,6 +362,56 @@ fn audio_on_its_way_goes_to_the_conversation_that_comes() {
 }
 
 #[test]
+fn a_history_that_is_too_long_loses_its_oldest() {
+    let check: Check = Box::new(|setup| match setup.history.len() {
+        0..3 => Ok(Opened::default()),
+        n => Err(Problem::new(ProblemCode::InvalidArgument, "setup.history", format!("{n} are too many"))),
+    });
+    let (mut wire, mut out) = (OpenAi::new("gpt-realtime", check), Out::default());
+    wire.open(&mut out).expect("it is served");
+    for word in ["one", "two", "three", "four"] {
+        let item = json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": word}]});
+        send(&mut wire, &mut out, json!({"type": "conversation.item.create", "item": item}));
+    }
+    out.messages.clear();
+    send(&mut wire, &mut out, json!({"type": "session.update", "session": {"instructions": "be brief"}}));
+    send(&mut wire, &mut out, json!({"type": "response.create"}));
+    let Some(ToServer::Setup(setup)) = out.messages.pop_front().and_then(|m| m.message_type) else { panic!("a setup") };
+    let texts = setup.history.iter().flat_map(|content| &content.parts).map(|part| format!("{:?}", part.data));
+    let texts = texts.collect::<Vec<_>>().join(" ");
+    assert!(texts.contains("four") && !texts.contains("one"), "{texts}");
+}
+
+#[test]
+fn a_response_to_nothing_ends() {
+    let (mut wire, mut out) = begun();
+    send(&mut wire, &mut out, json!({"type": "response.create"}));
+    let problem = v1::Problem {
+        code: "INVALID_ARGUMENT".into(),
+        field: "client_content.turns".into(),
+        message: "there is nothing to answer".into(),
+        ..Default::default()
+    };
+    wire.warning(problem, &mut out);
+    assert_eq!(kinds(&mut out).last().map(String::as_str), Some("response.done"));
+    send(&mut wire, &mut out, json!({"type": "response.create"}));
+    assert!(kinds(&mut out).contains(&"response.created".to_owned()), "another is not refused");
+}
+
+#[test]
+fn what_was_committed_and_deleted_is_not_answered() {
+    let (mut wire, mut out) = begun();
+    send(&mut wire, &mut out, serde_json::from_str(NO_DETECTION).expect("JSON"));
+    let audio = json!({"type": "input_audio_buffer.append", "audio": STANDARD.encode([0_u8; 9_600])});
+    send(&mut wire, &mut out, audio);
+    send(&mut wire, &mut out, json!({"type": "input_audio_buffer.commit"}));
+    let item = wire.items.last_id().expect("an item").to_owned();
+    send(&mut wire, &mut out, json!({"type": "conversation.item.delete", "item_id": item}));
+    send(&mut wire, &mut out, json!({"type": "response.create"}));
+    assert!(!words(&mut out).contains(&"start".to_owned()), "no sound of it is sent");
+}
+
+#[test]
 fn items_are_edited() {
     let (mut wire, mut out) = begun();
     let message = |id: &str, text: &str| json!({"id": id, "type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]});
@@ -424,6 +474,12 @@ fn what_is_wrong_is_an_error_event() {
             update(json!({"audio": {"input": {"turn_detection": {"create_response": false}}}})),
             "unsupported_value",
             "session.audio.input.turn_detection.create_response",
+        ),
+        (
+            json!({"type": "conversation.item.create",
+                   "item": {"type": "function_call", "name": "x".repeat(129), "arguments": ""}}),
+            "invalid_value",
+            "item.name",
         ),
         (json!({"type": "input_audio_buffer.append"}), "missing_required_parameter", "audio"),
         (json!({"type": "input_audio_buffer.append", "audio": "A*=="}), "invalid_value", "audio"),

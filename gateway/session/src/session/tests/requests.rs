@@ -301,6 +301,36 @@ fn a_result_that_comes_while_the_model_speaks_waits_for_its_end() {
 }
 
 #[test]
+fn parts_of_a_result_that_never_ends_are_bounded() {
+    let part = || {
+        Input::ToolResponse(vec![ToolResponse {
+            id: "call-1".into(),
+            name: "clock".into(),
+            response: "x".repeat(60_000),
+            scheduling: Scheduling::Silent,
+            will_continue: true,
+        }])
+    };
+    // While a reply is being made they wait for its end, and else they go into the history.
+    for speaks in [true, false] {
+        let mut stage = Stage::new(with_tool(ToolBehavior::NonBlocking), Script::default());
+        stage.take(said("What time is it?"));
+        let call = ToolCall { id: "call-1".into(), name: "clock".into(), arguments: "{}".into() };
+        stage.event(Event::ToolCall { turn: TurnId(1), call });
+        if !speaks {
+            stage.pass(400);
+        }
+        for _ in 0..400 {
+            stage.take(part());
+        }
+        stage.take(result("call-1")).pass(400);
+        let bytes = stage.history().len();
+        assert!(bytes < 10 << 20, "{bytes} bytes are kept while speaks is {speaks}");
+        assert!(stage.history().contains("noon"), "the end of the result is heard of");
+    }
+}
+
+#[test]
 fn a_function_that_never_answers_is_given_up() {
     let mut stage = Stage::new(with_tool(ToolBehavior::Blocking), Script { call: Some("clock"), ..Script::default() });
     stage.take(said("What time is it?")).pass(61_000).take(result("call-1")).expect(
