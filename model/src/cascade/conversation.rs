@@ -44,10 +44,6 @@ const NEARLY_DRY: u64 = 36_000;
 const DEFAULT_MAX_TOKENS: u32 = 512;
 /// How often one turn may call and go on with the results.
 pub(crate) const MAX_PARTS: usize = 8;
-/// What the model is told of a call that it does not wait for.
-pub(crate) const RUNNING: &str = r#"{"status": "running, the result will come later"}"#;
-/// What the model is told of a call whose turn was interrupted.
-pub(crate) const CANCELLED: &str = r#"{"error": "cancelled, the user interrupted"}"#;
 
 /// How urgent a task is; the order of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -370,12 +366,7 @@ impl<N: Networks> Conversation<N> {
         let made = calls.iter().map(|called| called.call.clone()).collect();
         self.history.reply(turn.id, &turn.text[..until], turn.text_from, made);
         for called in calls {
-            let missing = match (called.behavior, called.answered) {
-                (ToolBehavior::NonBlocking, _) => Some(RUNNING),
-                (ToolBehavior::Blocking, false) => Some(CANCELLED),
-                (ToolBehavior::Blocking, true) => None,
-            };
-            for value in called.results.iter().map(String::as_str).chain(missing) {
+            for value in called.told() {
                 self.history.result(called.call.id.clone(), called.call.name.clone(), value.to_owned());
             }
         }

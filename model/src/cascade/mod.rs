@@ -27,7 +27,7 @@ use self::conversation::{Class, Conversation, Task};
 use self::networks::{Chunk, Draw, Memory, Networks};
 use self::turn::Stage;
 
-pub(crate) use self::conversation::{CANCELLED, MAX_PARTS, RUNNING, grammar};
+pub(crate) use self::conversation::{MAX_PARTS, grammar};
 pub use self::real::{DEFAULT_LM, LoadError, Options, load};
 pub(crate) use self::real::{Thoughts, constrained, declaration, fits};
 pub(crate) use self::thinking::thinking_budget;

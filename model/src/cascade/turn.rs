@@ -92,6 +92,11 @@ pub(crate) const MAX_CALLS: usize = 16;
 pub(crate) const WRONG: &str =
     r#"{"error": "no function has this name and these arguments; answer in words yourself"}"#;
 
+/// What the model is told of a call that it does not wait for.
+const RUNNING: &str = r#"{"status": "running, the result will come later"}"#;
+/// What the model is told of a call whose turn was interrupted.
+const CANCELLED: &str = r#"{"error": "cancelled, the user interrupted"}"#;
+
 /// A call that a turn has made.
 pub(crate) struct Called {
     pub(crate) call: ToolCall,
@@ -99,6 +104,18 @@ pub(crate) struct Called {
     /// What came back so far, and whether that is all.
     pub(crate) results: Vec<String>,
     pub(crate) answered: bool,
+}
+
+impl Called {
+    /// What the model is told of it where its turn ends.
+    pub(crate) fn told(&self) -> impl Iterator<Item = &str> {
+        let missing = match (self.behavior, self.answered) {
+            (ToolBehavior::NonBlocking, _) => Some(RUNNING),
+            (ToolBehavior::Blocking, false) => Some(CANCELLED),
+            (ToolBehavior::Blocking, true) => None,
+        };
+        self.results.iter().map(String::as_str).chain(missing)
+    }
 }
 
 /// A reply being made.

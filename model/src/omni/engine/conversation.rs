@@ -20,7 +20,7 @@ use super::prompt::{Prompt, Row};
 use super::schedule::{Class, Network};
 use super::turn::{Stage, Turn, text_heard};
 use crate::cascade::audio::AudioBuffer;
-use crate::cascade::{CANCELLED, MAX_PARTS, RUNNING, Thought, grammar, thinking_budget};
+use crate::cascade::{MAX_PARTS, Thought, grammar, thinking_budget};
 use crate::omni::config::Config;
 use crate::omni::kv::{KvStore, Sequence};
 use crate::tools::{Grammar, Scanner};
@@ -292,12 +292,7 @@ impl Conversation {
         }
         self.history.reply(turn.id, &turn.text[..until.max(turn.text_from)], turn.text_from, made);
         for called in calls {
-            let missing = match (called.behavior, called.answered) {
-                (ToolBehavior::NonBlocking, _) => Some(RUNNING),
-                (ToolBehavior::Blocking, false) => Some(CANCELLED),
-                (ToolBehavior::Blocking, true) => None,
-            };
-            for value in called.results.iter().map(String::as_str).chain(missing) {
+            for value in called.told() {
                 self.history.result(called.call.id.clone(), called.call.name.clone(), value.to_owned());
             }
         }
