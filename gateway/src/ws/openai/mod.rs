@@ -436,9 +436,6 @@ impl OpenAi {
         let kept = fields.text("conversation")? != Some("none");
         let metadata = fields.get("metadata").cloned().unwrap_or(Value::Null);
         let input = fields.array("input")?;
-        if config != self.config {
-            self.checked(&config)?;
-        }
         let input = match input {
             Some(input) => Some(self.given(input)?),
             None => None,
