@@ -121,7 +121,7 @@ struct Silero {
 
 impl Detector for Silero {
     fn stream(&self) -> Box<dyn DetectorStream> {
-        Box::new(SileroStream { network: self.network.clone(), stream: VadStream::new(), failed: false })
+        Box::new(SileroStream { network: self.network.clone(), stream: VadStream::new() })
     }
 
     fn completion(&self) -> Option<Arc<dyn Completion>> {
@@ -147,19 +147,11 @@ impl Completion for Ends {
 struct SileroStream {
     network: Arc<Vad>,
     stream: VadStream,
-    failed: bool,
 }
 
 impl DetectorStream for SileroStream {
     fn push(&mut self, pcm: &[f32], window: &mut dyn FnMut(f32, u64, u64)) {
-        if self.failed {
-            return;
-        }
-        if let Err(error) = self.stream.push(&self.network, pcm, |p, from, to| window(p, from.0, to.0)) {
-            // Told once: this conversation hears no speech any more, and its client can see that.
-            tracing::error!(%error, "the voice-activity detector failed");
-            self.failed = true;
-        }
+        self.stream.push(&self.network, pcm, |p, from, to| window(p, from.0, to.0));
     }
 
     fn refresh(&mut self) {

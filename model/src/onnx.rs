@@ -7,7 +7,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rten::{Model, NodeId, RunOptions, ThreadPool, Value, ValueOrView};
+use rten::{Model, ModelOptions, NodeId, RunOptions, ThreadPool, Value, ValueOrView};
+use rten_tensor::Tensor;
+use rten_tensor::prelude::*;
 
 /// Why an ONNX network cannot be loaded or run.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +94,39 @@ impl<const IN: usize, const OUT: usize> Network<IN, OUT> {
     /// An error about this network.
     pub(crate) fn failed(&self, reason: &dyn std::fmt::Display) -> OnnxError {
         OnnxError::Run { network: self.name.clone(), reason: reason.to_string() }
+    }
+}
+
+/// The constants of a graph whose arithmetic is done elsewhere.
+pub(crate) struct Constants {
+    model: Model,
+    path: PathBuf,
+}
+
+impl Constants {
+    /// Loads `path`.
+    pub(crate) fn load(path: &Path) -> Result<Self, OnnxError> {
+        let bytes = read(path)?;
+        let model = ModelOptions::with_all_ops().enable_optimization(false).load(bytes);
+        let model = model.map_err(|e| OnnxError::Malformed { path: path.into(), reason: e.to_string() })?;
+        Ok(Self { model, path: path.into() })
+    }
+
+    /// The floats of the constant `name`, finite all of them.
+    pub(crate) fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, OnnxError> {
+        let malformed = |reason: String| OnnxError::Malformed { path: self.path.clone(), reason };
+        let id = self.model.find_node(name).ok_or_else(|| malformed(format!("it has no value `{name}`")))?;
+        // A constant needs no inputs.
+        let [value] = self.model.run_n(Vec::new(), [id], None).map_err(|e| malformed(format!("`{name}`: {e}")))?;
+        let tensor: Tensor<f32> = value.try_into().map_err(|e| malformed(format!("`{name}`: {e}")))?;
+        if tensor.shape() != shape {
+            return Err(malformed(format!("`{name}` has the shape {:?}; expected {shape:?}", tensor.shape())));
+        }
+        let floats = tensor.to_vec();
+        match floats.iter().all(|x| x.is_finite()) {
+            true => Ok(floats),
+            false => Err(malformed(format!("`{name}` has values that are no numbers"))),
+        }
     }
 }
 

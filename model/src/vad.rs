@@ -10,21 +10,23 @@
 //! after music back to 80 ms at the price of 4 false starts in ten minutes of music; shorter periods cost more false
 //! starts. It must not be called while the agent speaks, whose echo would start the detector anew.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use causerie_model_api::{INPUT_RATE, InputSamples};
-use rten::Value;
-use rten_tensor::prelude::*;
-use rten_tensor::{NdTensor, Tensor};
 
-use crate::onnx::{Network, OnnxError, Worker};
+use self::network::{Network, Scratch, State};
+use crate::onnx::OnnxError;
+
+mod network;
+#[cfg(test)]
+mod tests;
 
 /// New samples of one window: 32 ms.
 pub const WINDOW: usize = 512;
 /// Samples before the window that the network sees too.
 pub const CONTEXT: usize = 64;
 
-const STATE: [usize; 3] = [2, 1, 128];
 /// A state younger than this stays (the module head says why).
 const RESET_AFTER: u64 = 10 * INPUT_RATE as u64;
 /// A window below this is quiet.
@@ -34,7 +36,9 @@ const QUIET_WINDOWS: u32 = 5;
 
 /// The detector's network.
 pub struct Vad {
-    network: Network<3, 2>,
+    network: Network,
+    /// Conversations take turns on one thread, so nobody waits for it.
+    scratch: Mutex<Scratch>,
 }
 
 impl Vad {
@@ -46,31 +50,13 @@ impl Vad {
     /// # Errors
     /// The file is missing or damaged.
     pub fn load(dir: &Path) -> Result<Self, OnnxError> {
-        let path: PathBuf = dir.join(Self::FILE);
-        let network = Network::load(&path, &Worker::new(), ["input", "state", "sr"], ["output", "stateN"])?;
-        Ok(Self { network })
-    }
-
-    fn probability(&self, input: Vec<f32>, state: &mut Tensor<f32>) -> Result<f32, OnnxError> {
-        let rate = Tensor::from_scalar(INPUT_RATE as i32);
-        let [output, next] = self.network.run([
-            NdTensor::from_data([1, CONTEXT + WINDOW], input).into(),
-            state.view().into(),
-            rate.into(),
-        ])?;
-        *state = self.float(next)?;
-        let output = self.float(output)?;
-        output.iter().next().copied().ok_or_else(|| self.network.failed(&"no probability came out"))
-    }
-
-    fn float(&self, value: Value) -> Result<Tensor<f32>, OnnxError> {
-        value.try_into().map_err(|e| self.network.failed(&e))
+        Ok(Self { network: Network::load(&dir.join(Self::FILE))?, scratch: Mutex::default() })
     }
 }
 
 /// The detector's state in one conversation.
 pub struct VadStream {
-    state: Tensor<f32>,
+    state: State,
     /// [`CONTEXT`] samples, then those of the unfinished window.
     buffer: Vec<f32>,
     /// First sample of the unfinished window.
@@ -90,20 +76,12 @@ impl VadStream {
     pub fn new() -> Self {
         let mut buffer = Vec::with_capacity(CONTEXT + WINDOW);
         buffer.resize(CONTEXT, 0.0);
-        Self { state: Tensor::zeros(&STATE), buffer, at: 0, reset_at: 0, quiet: 0 }
+        Self { state: State::NEW, buffer, at: 0, reset_at: 0, quiet: 0 }
     }
 
     /// Takes mono samples at 16 kHz and reports each window that they complete: the probability of speech, the
     /// window's first sample and the one after its last. Samples that are no numbers count as silence.
-    ///
-    /// # Errors
-    /// The runtime failed; the stream cannot go on.
-    pub fn push(
-        &mut self,
-        vad: &Vad,
-        mut pcm: &[f32],
-        mut window: impl FnMut(f32, InputSamples, InputSamples),
-    ) -> Result<(), OnnxError> {
+    pub fn push(&mut self, vad: &Vad, mut pcm: &[f32], mut window: impl FnMut(f32, InputSamples, InputSamples)) {
         while !pcm.is_empty() {
             let room = CONTEXT + WINDOW - self.buffer.len();
             let (now, later) = pcm.split_at(room.min(pcm.len()));
@@ -112,14 +90,16 @@ impl VadStream {
             if self.buffer.len() < CONTEXT + WINDOW {
                 break;
             }
-            let probability = vad.probability(self.buffer.clone(), &mut self.state)?;
+            let Some(samples) = self.buffer.first_chunk() else { break };
+            let mut scratch = vad.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            let probability = vad.network.probability(samples, &mut self.state, &mut scratch);
+            drop(scratch);
             self.buffer.drain(..WINDOW);
             let from = InputSamples(self.at);
             self.at += WINDOW as u64;
             self.quiet = if probability < QUIET { self.quiet.saturating_add(1) } else { 0 };
             window(probability, from, InputSamples(self.at));
         }
-        Ok(())
     }
 
     /// Clears the state if it is 10 s old and the last windows were quiet; whether it did. To be called between
@@ -127,13 +107,10 @@ impl VadStream {
     pub fn reset_if_due(&mut self) -> bool {
         let due = self.at - self.reset_at >= RESET_AFTER && self.quiet >= QUIET_WINDOWS;
         if due {
-            self.state.data_mut().expect("the state is contiguous").fill(0.0);
+            self.state = State::NEW;
             self.buffer[..CONTEXT].fill(0.0);
             self.reset_at = self.at;
         }
         due
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,8 @@
 use super::*;
-use crate::testing::model;
+use crate::testing::{golden, model};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use serde::Deserialize;
 
 fn load() -> Option<Vad> {
     Some(Vad::load(&model("silero")?).unwrap())
@@ -24,7 +25,7 @@ fn windows(vad: &Vad, pieces: &[&[f32]]) -> Vec<(f32, u64, u64)> {
     let mut stream = VadStream::new();
     let mut seen = Vec::new();
     for piece in pieces {
-        stream.push(vad, piece, |p, from, to| seen.push((p, from.0, to.0))).unwrap();
+        stream.push(vad, piece, |p, from, to| seen.push((p, from.0, to.0)));
     }
     seen
 }
@@ -75,9 +76,9 @@ fn the_state_is_cleared_after_ten_seconds_at_a_quiet_moment() {
     let Some(vad) = load() else { return };
     let mut stream = VadStream::new();
     let ignore = |_, _, _| ();
-    stream.push(&vad, &[0.0; 9 * 16_000], ignore).unwrap();
+    stream.push(&vad, &[0.0; 9 * 16_000], ignore);
     assert!(!stream.reset_if_due());
-    stream.push(&vad, &[0.0; 2 * 16_000], ignore).unwrap();
+    stream.push(&vad, &[0.0; 2 * 16_000], ignore);
     assert!(stream.reset_if_due());
     assert!(!stream.reset_if_due());
     // A fresh state hears the same as a cleared one, at a later position.
@@ -85,10 +86,10 @@ fn the_state_is_cleared_after_ten_seconds_at_a_quiet_moment() {
     let mut rest = vec![0.0; WINDOW - stream.buffer.len() + CONTEXT];
     rest.truncate(if stream.buffer.len() == CONTEXT { 0 } else { rest.len() });
     let mut cleared = Vec::new();
-    stream.push(&vad, &rest, ignore).unwrap();
-    stream.state.data_mut().unwrap().fill(0.0);
+    stream.push(&vad, &rest, ignore);
+    stream.state = State::NEW;
     stream.buffer.fill(0.0);
-    stream.push(&vad, &sound, |p, _, _| cleared.push(p)).unwrap();
+    stream.push(&vad, &sound, |p, _, _| cleared.push(p));
     assert_eq!(cleared, windows(&vad, &[&sound]).iter().map(|w| w.0).collect::<Vec<_>>());
 }
 
@@ -107,4 +108,42 @@ fn speech_is_told_from_noise() {
     let seen = windows(&vad, &[&speech]);
     let voiced = seen.iter().filter(|w| w.0 > 0.5).count();
     assert!(voiced * 10 > seen.len() * 6, "{voiced} of {} windows", seen.len());
+}
+
+#[derive(Deserialize)]
+struct Clip {
+    name: String,
+    windows: Vec<f32>,
+}
+
+#[test]
+fn probabilities_are_those_of_another_runtime() {
+    let Some(vad) = load() else { return };
+    let clips: Vec<Clip> = serde_json::from_str(&golden("silero/windows.json")).unwrap();
+    for clip in clips {
+        let path = format!("{}/../examples/audio/{}.wav", env!("CARGO_MANIFEST_DIR"), clip.name);
+        let wav = std::fs::read(&path).unwrap();
+        let samples = wav[44..].as_chunks::<2>().0.iter().map(|b| f32::from(i16::from_le_bytes(*b)) / 32_768.0);
+        let seen = windows(&vad, &[&samples.collect::<Vec<_>>()]);
+        assert_eq!(seen.len(), clip.windows.len());
+        for (i, (got, want)) in seen.iter().zip(&clip.windows).enumerate() {
+            assert!((got.0 - want).abs() < 1e-4, "{} window {i}: {} instead of {want}", clip.name, got.0);
+        }
+    }
+}
+
+#[test]
+fn damaged_files_are_named() {
+    let dir = std::env::temp_dir().join(format!("causerie-vad-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let error = || Vad::load(&dir).err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(error().contains("is missing; `causerie models pull`"), "{}", error());
+    std::fs::write(dir.join(Vad::FILE), b"no graph").unwrap();
+    assert!(error().contains("cannot be used"), "{}", error());
+    // A graph of another network.
+    if let Some(other) = model("hibari/oov.onnx") {
+        std::fs::copy(other, dir.join(Vad::FILE)).unwrap();
+        assert!(error().contains("it has no value `model.stft.forward_basis_buffer`"), "{}", error());
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
 }

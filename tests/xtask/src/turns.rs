@@ -147,7 +147,7 @@ impl<'a> Run<'a> {
     fn run(&mut self) -> anyhow::Result<()> {
         let mut stream = VadStream::new();
         let mut windows = Vec::new();
-        stream.push(&self.networks.vad, &self.pcm, |p, from, to| windows.push((p, from, to)))?;
+        stream.push(&self.networks.vad, &self.pcm, |p, from, to| windows.push((p, from, to)));
         for (probability, from, to) in windows {
             self.pass(Duration::from_millis(to.0.div_ceil(PACKET_MS * 16) * PACKET_MS))?;
             self.take(Input::Received { until: to })?;
