@@ -16,6 +16,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".causerie.live.v1.Blob.data")
         .bytes(".causerie.live.v1.Ping.payload")
         .bytes(".causerie.live.v1.Pong.payload")
+        // What comes once a conversation or once a turn does not make the messages of audio larger.
+        .boxed(".causerie.live.v1.ClientMessage.message_type.setup")
+        .boxed(".causerie.live.v1.ServerMessage.usage_metadata")
+        .boxed(".causerie.live.v1.ServerContent.grounding_metadata")
+        .boxed(".causerie.live.v1.ServerContent.url_context_metadata")
+        .boxed(".causerie.live.v1.ServerContent.turn_metrics")
         .compile_fds(descriptors)?;
     Ok(())
 }

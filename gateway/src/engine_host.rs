@@ -304,6 +304,7 @@ impl Host {
                     let served = catch_unwind(AssertUnwindSafe(|| self.serve(engine)));
                     // Readiness ends before anybody hears of the loss: who tries again at once waits for the new engine.
                     let stopped = matches!(served, Ok(Stop));
+                    self.shared.lag.idle(Instant::now());
                     let status = if stopped { EngineStatus::Stopped } else { EngineStatus::Loading };
                     self.shared.status.send_replace(status);
                     if self.lose_all() || stopped {
@@ -359,6 +360,7 @@ impl Host {
                 self.close(&mut *engine, session);
             }
             let began = Instant::now();
+            self.shared.lag.busy(began);
             let mut dead = Vec::new();
             let routes = &mut self.routes;
             next = engine.step(&mut |session, event| {
@@ -367,7 +369,9 @@ impl Host {
                     dead.push(session);
                 }
             });
-            self.shared.busy_us.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+            let ended = Instant::now();
+            self.shared.lag.idle(ended);
+            self.shared.busy_us.fetch_add((ended - began).as_micros() as u64, Ordering::Relaxed);
             for session in dead {
                 tracing::warn!(session = session.0, "a conversation did not take its events and was dropped");
                 let _ = engine.submit(Request::Close { session });

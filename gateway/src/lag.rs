@@ -32,11 +32,14 @@ struct Windows {
     since: Instant,
     current: Duration,
     before: Duration,
+    /// Nothing can be taken since then, until further notice.
+    busy_since: Option<Instant>,
 }
 
 impl Default for Meter {
     fn default() -> Self {
-        let windows = Windows { since: Instant::now(), current: Duration::ZERO, before: Duration::ZERO };
+        let windows =
+            Windows { since: Instant::now(), current: Duration::ZERO, before: Duration::ZERO, busy_since: None };
         Self(Arc::new(Mutex::new(windows)))
     }
 }
@@ -47,9 +50,22 @@ impl Meter {
         self.with(now, |windows| windows.current = windows.current.max(waited));
     }
 
-    /// The longest wait of late.
+    /// Whoever comes waits from now on, until [`Meter::idle`].
+    pub fn busy(&self, now: Instant) {
+        self.with(now, |windows| windows.busy_since = Some(now));
+    }
+
+    /// Nobody has to wait.
+    pub fn idle(&self, now: Instant) {
+        self.with(now, |windows| windows.busy_since = None);
+    }
+
+    /// The longest wait of late, or that of somebody who still waits.
     pub fn longest(&self, now: Instant) -> Duration {
-        self.with(now, |windows| windows.current.max(windows.before))
+        self.with(now, |windows| {
+            let waiting = windows.busy_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            windows.current.max(windows.before).max(waiting)
+        })
     }
 
     fn with<T>(&self, now: Instant, look: impl FnOnce(&mut Windows) -> T) -> T {
@@ -107,6 +123,17 @@ mod tests {
         assert_eq!(meter.longest(start + 5_900 * MS), 20 * MS);
         assert_eq!(meter.longest(start + 6_100 * MS), 20 * MS);
         assert_eq!(meter.longest(start + 8_100 * MS), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_is_stuck_is_late_before_anybody_was_served() {
+        const MS: Duration = Duration::from_millis(1);
+        let meter = Meter::default();
+        let start = Instant::now();
+        meter.busy(start);
+        assert_eq!(meter.longest(start + 4_000 * MS), 4_000 * MS);
+        meter.idle(start + 4_000 * MS);
+        assert_eq!(meter.longest(start + 4_000 * MS), Duration::ZERO);
     }
 
     #[test]

@@ -5,9 +5,13 @@ use std::collections::VecDeque;
 /// Questions come by the window of the detector, so a range may end a window before the position.
 const LATE: u64 = 512;
 
-/// The samples around a position in a stream: those after it, and so many before it.
+/// Full scale of a sample.
+const SCALE: f32 = 32_768.0;
+
+/// The samples around a position in a stream: those after it, and so many before it. In 16 bits: every listening
+/// conversation has some seconds of them.
 pub(crate) struct Recent {
-    samples: VecDeque<f32>,
+    samples: VecDeque<i16>,
     span: usize,
     /// One past the last sample.
     end: u64,
@@ -22,7 +26,7 @@ impl Recent {
     /// The next samples of the stream.
     pub(crate) fn push(&mut self, pcm: &[f32]) {
         self.end += pcm.len() as u64;
-        self.samples.extend(pcm);
+        self.samples.extend(pcm.iter().map(|x| (x * SCALE) as i16));
     }
 
     /// Moves the position to `at`.
@@ -38,7 +42,7 @@ impl Recent {
         let begin = self.end - self.samples.len() as u64;
         let from = from.max(begin).max(until.saturating_sub(self.span as u64)).min(until);
         let sample = |at: u64| usize::try_from(at - begin).ok().and_then(|at| self.samples.get(at));
-        (from..until).map(|at| sample(at).copied().unwrap_or(0.0)).collect()
+        (from..until).map(|at| sample(at).map_or(0.0, |&x| f32::from(x) / SCALE)).collect()
     }
 }
 
@@ -49,7 +53,7 @@ mod tests {
     #[test]
     fn a_range_is_what_is_kept_of_it_and_silence_after_the_end() {
         let mut recent = Recent::new(100);
-        let ramp: Vec<f32> = (0..2_000).map(|n| n as f32).collect();
+        let ramp: Vec<f32> = (0..2_000).map(|n| n as f32 / SCALE).collect();
         // Until where samples have come, the position, what is asked for, and which samples are the answer.
         for (end, at, asked, want, silent) in [
             (1_000, 1_000, (950, 1_000), 950..1_000, 0),

@@ -175,7 +175,7 @@ async fn a_second_setup_ends_the_stream() {
     let server = start(&config()).await;
     let channel = connect(server.grpc_addr).await;
     let (mut call, _) = Call::begin(&channel, setup(Modality::Text)).await;
-    call.send(ToServer::Setup(setup(Modality::Text))).await;
+    call.send(ToServer::Setup(Box::new(setup(Modality::Text)))).await;
     let (end, before) = call.end().await;
     assert_eq!(end.expect_err("it ends").code(), Code::FailedPrecondition);
     assert_eq!(before.errors.len(), 1);

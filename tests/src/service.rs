@@ -274,7 +274,7 @@ pub struct Turn {
 impl Turn {
     fn add(&mut self, message: v1::ServerMessage) {
         if let Some(usage) = message.usage_metadata {
-            self.usage = Some(usage);
+            self.usage = Some(*usage);
         }
         match message.message_type {
             Some(FromServer::ServerContent(content)) => self.content(content),
@@ -306,7 +306,7 @@ impl Turn {
             }
         }
         if let Some(grounding) = content.grounding_metadata.take() {
-            self.grounding = Some(grounding);
+            self.grounding = Some(*grounding);
             self.marks.push("grounding");
         }
         self.heard.extend(content.input_transcription.map(|t| t.text));
@@ -323,14 +323,14 @@ impl Turn {
         if content.turn_complete {
             self.complete = true;
             self.reason = v1::TurnEndReason::try_from(content.turn_end_reason).ok();
-            self.metrics = content.turn_metrics;
+            self.metrics = content.turn_metrics.map(|metrics| *metrics);
         }
     }
 }
 
 /// A first message.
 pub fn first(setup: v1::Setup) -> v1::ClientMessage {
-    v1::ClientMessage { message_type: Some(ToServer::Setup(setup)) }
+    v1::ClientMessage { message_type: Some(ToServer::Setup(Box::new(setup))) }
 }
 
 /// A setup for one modality, with both transcripts.

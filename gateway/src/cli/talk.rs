@@ -135,7 +135,7 @@ async fn hold(args: &TalkArgs, print: &mut (impl Write + Send)) -> anyhow::Resul
     let mut client = LiveClient::new(channel);
 
     let (outbox, messages) = mpsc::channel(OUTBOX);
-    outbox.send(message(FromClient::Setup(setup(args)))).await?;
+    outbox.send(message(FromClient::Setup(Box::new(setup(args))))).await?;
     let mut request = Request::new(ReceiverStream::new(messages));
     if let Some(key) = &args.key {
         let key = key.parse().context("the key has characters that no key has")?;

@@ -460,6 +460,49 @@ async fn an_engine_that_cannot_be_loaded_says_why() {
     assert_eq!(host.handle().ready().await.unwrap_err(), "loading panicked");
 }
 
+/// An engine whose steps last until it is told to go on.
+struct Stuck {
+    capabilities: Capabilities,
+    entered: std::sync::mpsc::Sender<()>,
+    go_on: std::sync::mpsc::Receiver<()>,
+}
+
+impl Engine for Stuck {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn submit(&mut self, _: Request) -> Result<(), Busy> {
+        Ok(())
+    }
+
+    fn step(&mut self, _: &mut dyn FnMut(SessionId, Event)) -> Next {
+        let _ = self.entered.send(());
+        let _ = self.go_on.recv();
+        Next::Idle
+    }
+}
+
+#[test]
+fn an_engine_that_is_stuck_in_a_step_is_late() {
+    let (entered, has_entered) = std::sync::mpsc::channel();
+    let (go_on, told) = std::sync::mpsc::channel();
+    let engine = std::sync::Mutex::new(Some(Stuck { capabilities: Capabilities::default(), entered, go_on: told }));
+    let host = EngineHost::start(Box::new(move || match engine.lock().unwrap().take() {
+        Some(engine) => Ok(Box::new(engine)),
+        None => Err("it is built once".into()),
+    }));
+    let host = host.unwrap();
+    has_entered.recv().unwrap();
+    let later = || std::time::Instant::now() + Duration::from_secs(5);
+    assert!(host.handle().lag().longest(later()) >= Duration::from_secs(5));
+    drop(go_on);
+    while host.handle().lag().longest(later()) >= Duration::from_secs(5) {
+        std::thread::yield_now();
+    }
+    host.shutdown();
+}
+
 #[tokio::test]
 async fn a_shutdown_tells_the_conversations_and_joins() {
     let House { host, pool, log, .. } = House::open().await;

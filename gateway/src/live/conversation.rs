@@ -14,7 +14,7 @@ use causerie_model_api::{Modality, TurnId};
 use causerie_proto::v1::{self, client_message::MessageType as FromClient, server_message::MessageType as FromServer};
 use causerie_session::{Input, Problem, ProblemCode, ServerEvent, Settings};
 use futures::{Stream, StreamExt as _};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -107,9 +107,9 @@ struct Running {
     task: JoinHandle<Result<Ended, Problem>>,
     /// Comes from the task once the setup is read.
     entered: Option<Entered>,
-    entering: mpsc::Receiver<Entered>,
+    entering: oneshot::Receiver<Entered>,
     words: mpsc::Receiver<Outbound>,
-    own: mpsc::Receiver<FromServer>,
+    own: mpsc::Receiver<Box<FromServer>>,
     playing: Arc<AtomicU64>,
     progress: Arc<Progress>,
 }
@@ -117,8 +117,9 @@ struct Running {
 impl Running {
     fn start(shared: &Arc<Shared>, dialect: Dialect, stream: FromPeer, held: Held) -> Self {
         let (words_out, words) = mpsc::channel(OUTBOUND_CAPACITY);
+        // Boxed, as a queue has room for 32 at any time.
         let (own_out, own) = mpsc::channel(MAX_OWN);
-        let (enter, entering) = mpsc::channel(1);
+        let (enter, entering) = oneshot::channel();
         let playing = Arc::new(AtomicU64::new(0));
         let progress = Arc::<Progress>::default();
         let task = Task {
@@ -190,10 +191,10 @@ impl Replies {
     fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<Option<v1::ServerMessage>> {
         let running = &mut self.running;
         if running.entered.is_none() {
-            match ready!(running.entering.poll_recv(cx)) {
-                Some(entered) => running.entered = Some(entered),
+            match ready!(Pin::new(&mut running.entering).poll(cx)) {
+                Ok(entered) => running.entered = Some(entered),
                 // The setup was refused.
-                None => return Poll::Ready(None),
+                Err(_) => return Poll::Ready(None),
             }
         }
         let Some(Entered { encoder, session }) = &mut running.entered else { return Poll::Ready(None) };
@@ -202,7 +203,7 @@ impl Replies {
             if self.stage == Stage::Open
                 && let Poll::Ready(Some(own)) = running.own.poll_recv(cx)
             {
-                match encoder.own(own) {
+                match encoder.own(*own) {
                     Some(message) => return Poll::Ready(Some(message)),
                     None => continue,
                 }
@@ -297,7 +298,7 @@ struct Task {
     shared: Arc<Shared>,
     dialect: Dialect,
     stream: FromPeer,
-    own: mpsc::Sender<FromServer>,
+    own: mpsc::Sender<Box<FromServer>>,
     playing: Arc<AtomicU64>,
     progress: Arc<Progress>,
 }
@@ -306,7 +307,7 @@ impl Task {
     async fn run(
         mut self,
         mut held: Held,
-        enter: mpsc::Sender<Entered>,
+        enter: oneshot::Sender<Entered>,
         words: mpsc::Sender<Outbound>,
     ) -> Result<Ended, Problem> {
         let mut drain = self.shared.drain.clone();
@@ -341,9 +342,9 @@ impl Task {
     async fn hold(
         self,
         held: &mut Held,
-        first: v1::Setup,
+        first: Box<v1::Setup>,
         redeemed: Option<&Redeemed>,
-        enter: mpsc::Sender<Entered>,
+        enter: oneshot::Sender<Entered>,
         words: mpsc::Sender<Outbound>,
     ) -> (bool, Result<Ended, Problem>) {
         let opened = self.open(first, redeemed).and_then(|(wire, read)| {
@@ -366,10 +367,8 @@ impl Task {
         let resumed = redeemed.is_some();
         tracing::info!(session = settings.name, dialect = ?self.dialect, resumed, "conversation begins");
         let eye = Eye::new(self.shared.media.clone(), &capabilities.engine, capabilities.video_in, resolution);
-        // The other end cannot be full: one encoder is made.
         let encoder = Encoder::new(self.dialect, capabilities, mime);
-        let _ = enter.try_send(Entered { encoder, session: settings.name.clone() });
-        drop(enter);
+        let _ = enter.send(Entered { encoder, session: settings.name.clone() });
         for warning in warnings {
             tell(&self.own, warning).await;
         }
@@ -407,7 +406,7 @@ impl Task {
 
     /// What the client asks for, on the wire and in the session's words; what it does not say of a conversation that
     /// it resumes is as it was.
-    fn open(&self, first: v1::Setup, redeemed: Option<&Redeemed>) -> Result<(v1::Setup, ReadSetup), Problem> {
+    fn open(&self, first: Box<v1::Setup>, redeemed: Option<&Redeemed>) -> Result<(Box<v1::Setup>, ReadSetup), Problem> {
         let capabilities = self.shared.engine.capabilities()?;
         let transparent = first.session_resumption.as_ref().is_some_and(|asked| asked.transparent == Some(true));
         let moments = redeemed.map(|Redeemed { body, latest, .. }| match latest {
@@ -416,7 +415,7 @@ impl Task {
         });
         let parked = moments.map(|(moment, _)| Parked::read(moment)).transpose()?;
         let latest = moments.and_then(|(_, latest)| latest).map(|latest| Parked::read(latest)).transpose()?;
-        let wire = parked.as_ref().map_or_else(|| first.clone(), |parked| parked.setup(&first));
+        let wire = parked.as_ref().map_or_else(|| first.clone(), |parked| Box::new(parked.setup(&first)));
         let mut read = setup::read(&wire, &self.shared.catalog, &capabilities)?;
         if let Some(parked) = parked {
             read.setup = parked.restore(latest, &first, read.setup);
@@ -425,7 +424,7 @@ impl Task {
     }
 
     /// The setup; `None` when the client went away or had nothing to say.
-    async fn first_message(&mut self) -> Result<Option<v1::Setup>, Problem> {
+    async fn first_message(&mut self) -> Result<Option<Box<v1::Setup>>, Problem> {
         let first = timeout(self.shared.setup_timeout, self.stream.next()).await.map_err(|_| {
             Problem::new(
                 ProblemCode::DeadlineExceeded,
@@ -465,7 +464,7 @@ impl Task {
                 deadline = draining(&mut drain) => {
                     // The turn that is owed is finished, if it can be in time.
                     let left = deadline.saturating_duration_since(Instant::now());
-                    let _ = self.own.try_send(FromServer::GoAway(v1::GoAway { time_left: left.try_into().ok() }));
+                    let _ = self.own.try_send(Box::new(FromServer::GoAway(v1::GoAway { time_left: left.try_into().ok() })));
                     let _ = inbound.send(Inbound::Event(Input::Drain(shutting_down()))).await;
                     let problem = tokio::select! {
                         () = sleep_until(deadline) => shutting_down(),
@@ -504,7 +503,9 @@ impl Task {
                     Action::Look { .. } => unreachable!("the eye has opened it"),
                     // The driver has ended when nobody receives; its result is on the way.
                     Action::Pass(word) => drop(inbound.send(word).await),
-                    Action::Pong(payload) => drop(self.own.send(FromServer::Pong(v1::Pong { payload })).await),
+                    Action::Pong(payload) => {
+                        drop(self.own.send(Box::new(FromServer::Pong(v1::Pong { payload }))).await)
+                    }
                     Action::Note(problem) => tell(&self.own, problem).await,
                     Action::Complain(problem) if self.dialect == Dialect::Causerie => tell(&self.own, problem).await,
                     Action::Complain(problem) | Action::End(problem) => return problem,
@@ -531,8 +532,8 @@ async fn told_to_end(ending: &mut Option<watch::Receiver<bool>>) {
 }
 
 // Of the queue alone: what a client is read from need not be shared.
-async fn tell(own: &mpsc::Sender<FromServer>, problem: Problem) {
-    let _ = own.send(FromServer::Warning(wire_problem(&problem))).await;
+async fn tell(own: &mpsc::Sender<Box<FromServer>>, problem: Problem) {
+    let _ = own.send(Box::new(FromServer::Warning(wire_problem(&problem)))).await;
 }
 
 impl Shared {

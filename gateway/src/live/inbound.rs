@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn messages_at_the_wrong_moment_end_the_stream() {
-        let second = read(message(MessageType::Setup(v1::Setup::default())), None);
+        let second = read(message(MessageType::Setup(Box::default())), None);
         assert_eq!(words(&second), ["end FailedPrecondition setup"]);
         assert_eq!(words(&read(v1::ClientMessage { message_type: None }, None)), ["complain "]);
     }

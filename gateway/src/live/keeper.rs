@@ -12,7 +12,7 @@ use crate::resumption::Hold;
 pub(super) struct Keeper {
     pub(super) hold: Hold,
     /// As the client sent it.
-    pub(super) setup: v1::Setup,
+    pub(super) setup: Box<v1::Setup>,
     pub(super) moments: watch::Receiver<Moment>,
     pub(super) words: mpsc::Sender<Outbound>,
 }

@@ -130,7 +130,7 @@ impl Encoder {
                 return self.ours(content(v1::ServerContent { waiting_for_tools: true, ..Default::default() }));
             }
             ServerEvent::Grounding(grounding) => content(v1::ServerContent {
-                grounding_metadata: Some(grounding_metadata(grounding)),
+                grounding_metadata: Some(Box::new(grounding_metadata(grounding))),
                 ..Default::default()
             }),
             ServerEvent::GenerationComplete => {
@@ -143,11 +143,11 @@ impl Encoder {
             ServerEvent::TurnComplete { reason, usage, waterfall, ran_dry } => {
                 let reply = self.reply.take().map(|(turn, _)| response_id(turn)).unwrap_or_default();
                 v1::ServerMessage {
-                    usage_metadata: Some(usage_metadata(&usage)),
+                    usage_metadata: Some(Box::new(usage_metadata(&usage))),
                     ..content(v1::ServerContent {
                         turn_complete: true,
                         turn_end_reason: turn_end(reason) as i32,
-                        turn_metrics: Some(metrics(&waterfall, ran_dry, reply)),
+                        turn_metrics: Some(Box::new(metrics(&waterfall, ran_dry, reply))),
                         ..Default::default()
                     })
                 }

@@ -334,7 +334,7 @@ proptest::proptest! {
         };
         let part = v1::Part { data: Some(v1::part::Data::FunctionCall(call)), ..Default::default() };
         let message = match which {
-            0 => MessageType::Setup(v1::Setup {
+            0 => MessageType::Setup(Box::new(v1::Setup {
                 system_instruction: Some(content.clone()),
                 history: vec![content],
                 speaking_rate: Some(1.0),
@@ -343,7 +343,7 @@ proptest::proptest! {
                     parameters: Some(v1::Schema { r#type: 6, ..Default::default() }),
                     ..function("f")
                 }])
-            }),
+            })),
             1 => MessageType::ClientContent(v1::ClientContent {
                 turns: vec![content, v1::Content { role: "model".into(), parts: vec![part] }],
                 turn_complete: true,

@@ -112,7 +112,7 @@ mod tests {
     fn written(mut wire: Google, kind: MessageType) -> Value {
         let usage = v1::UsageMetadata { response_token_count: 2, total_token_count: 5, ..Default::default() };
         let mut out = Out::default();
-        wire.reply(v1::ServerMessage { message_type: Some(kind), usage_metadata: Some(usage) }, &mut out);
+        wire.reply(v1::ServerMessage { message_type: Some(kind), usage_metadata: Some(Box::new(usage)) }, &mut out);
         serde_json::from_str(&out.frames[0]).expect("it is JSON")
     }
 

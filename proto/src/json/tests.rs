@@ -8,7 +8,7 @@ fn read(value: Value) -> Result<v1::ClientMessage, JsonError> {
 
 fn setup(value: Value) -> v1::Setup {
     match read(value).map(|message| message.message_type) {
-        Ok(Some(MessageType::Setup(setup))) => setup,
+        Ok(Some(MessageType::Setup(setup))) => *setup,
         other => panic!("{other:?}"),
     }
 }
@@ -129,7 +129,7 @@ fn messages_are_written_in_camel_case() {
     };
     let message = v1::ServerMessage {
         message_type: Some(v1::server_message::MessageType::ServerContent(content)),
-        usage_metadata: Some(v1::UsageMetadata { prompt_token_count: 3, ..Default::default() }),
+        usage_metadata: Some(Box::new(v1::UsageMetadata { prompt_token_count: 3, ..Default::default() })),
     };
     let expected = json!({
         "serverContent": {

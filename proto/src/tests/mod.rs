@@ -132,7 +132,8 @@ fn a_foreign_setup_is_read() {
         input_audio_transcription: Some(v1::AudioTranscriptionConfig {}),
         ..Default::default()
     };
-    let bytes = v1::ClientMessage { message_type: Some(v1::client_message::MessageType::Setup(setup)) }.encode_to_vec();
+    let bytes = v1::ClientMessage { message_type: Some(v1::client_message::MessageType::Setup(Box::new(setup))) }
+        .encode_to_vec();
     let mut expected = vec![0x0a, 30, 0x0a, 14];
     expected.extend(b"models/default");
     // generation_config = 2 { temperature = 5 (float 0.5), response_modalities = 20 (packed [AUDIO]) }

@@ -97,8 +97,8 @@ impl Recorder {
 
     /// Takes a message that came at `now`.
     pub(super) fn take(&mut self, now: Instant, message: ServerMessage) -> Event {
-        if message.usage_metadata.is_some() {
-            self.turn.usage = message.usage_metadata;
+        if let Some(usage) = message.usage_metadata {
+            self.turn.usage = Some(*usage);
         }
         match message.message_type {
             Some(MessageType::ServerContent(content)) => self.content(now, content),
@@ -134,7 +134,7 @@ impl Recorder {
         }
         if content.turn_complete {
             self.turn.reason = TurnEndReason::try_from(content.turn_end_reason).unwrap_or_default();
-            self.turn.metrics = content.turn_metrics.unwrap_or_default();
+            self.turn.metrics = content.turn_metrics.map(|metrics| *metrics).unwrap_or_default();
             event.finished = Some(self.finish());
         }
         event
@@ -249,7 +249,7 @@ mod tests {
         let last = content(ServerContent {
             turn_complete: true,
             turn_end_reason: TurnEndReason::Stop.into(),
-            turn_metrics: Some(TurnMetrics { endpoint_ms: Some(200.0), ..TurnMetrics::default() }),
+            turn_metrics: Some(Box::new(TurnMetrics { endpoint_ms: Some(200.0), ..TurnMetrics::default() })),
             ..ServerContent::default()
         });
         let turn = recorder.take(start + 1400 * MS, last).finished.unwrap();

@@ -79,7 +79,7 @@ fn reply(said: String) -> [ServerMessage; 2] {
         ServerContent {
             turn_complete: true,
             turn_end_reason: TurnEndReason::Stop.into(),
-            turn_metrics: Some(TurnMetrics { endpoint_ms: Some(12.5), ..TurnMetrics::default() }),
+            turn_metrics: Some(Box::new(TurnMetrics { endpoint_ms: Some(12.5), ..TurnMetrics::default() })),
             ..ServerContent::default()
         },
     ]

@@ -812,7 +812,7 @@ impl Wire for OpenAi {
     fn reply(&mut self, message: v1::ServerMessage, out: &mut Out) {
         let usage = message.usage_metadata;
         match message.message_type {
-            Some(FromServer::ServerContent(content)) => self.content(content, usage.as_ref(), out),
+            Some(FromServer::ServerContent(content)) => self.content(content, usage.as_deref(), out),
             Some(FromServer::SpeechStarted(speech)) => self.speech_started(speech.audio_offset, out),
             Some(FromServer::SpeechStopped(speech)) => self.speech_stopped(speech.audio_offset, out),
             Some(FromServer::ToolCall(calls)) => {
