@@ -26,6 +26,7 @@ pub mod models;
 mod page;
 pub mod port;
 mod recent;
+pub mod reload;
 pub mod resumption;
 mod room;
 pub mod serve;

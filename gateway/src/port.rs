@@ -32,6 +32,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::codegen::Service as _;
 
 use crate::room::{Room, Seat};
+use crate::tls::Certificates;
 
 /// HTTP/2 windows. A connection carries many streams, and at 50 ms of round trip the default of 64 KiB is 27 of them;
 /// a stream's window is its back-pressure, 64 KiB being 1.4 s of 24 kHz audio.
@@ -74,7 +75,7 @@ pub struct Port {
     /// What is spoken on it.
     pub protocol: Protocol,
     /// How it is encrypted, if it is.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) tls: Option<Certificates>,
     /// What answers.
     pub router: Router,
 }
@@ -85,7 +86,7 @@ type Gone = Box<dyn std::error::Error + Send + Sync>;
 /// What the connections of a port share.
 struct Shared {
     protocol: Protocol,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Certificates>,
     router: Router,
     idle: Room,
     connections: Arc<Semaphore>,
@@ -99,7 +100,7 @@ impl Port {
         let (stopping, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
             protocol: self.protocol,
-            tls: self.tls.map(TlsAcceptor::from),
+            tls: self.tls,
             router: self.router,
             idle: Room::new(MAX_IDLE),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -153,9 +154,10 @@ impl Shared {
         let _ = stream.set_nodelay(true);
         let ended = match &self.tls {
             None => self.carry(stream, self.idle.enter()).await,
-            Some(acceptor) => {
+            Some(certificates) => {
                 let mut seat = self.idle.enter();
-                let handshake = timeout(FIRST_REQUEST, acceptor.accept(stream));
+                let newest = certificates.borrow().of(self.protocol);
+                let handshake = timeout(FIRST_REQUEST, TlsAcceptor::from(newest).accept(stream));
                 let encrypted: Result<io::Result<_>, Gone> = tokio::select! {
                     encrypted = handshake => encrypted.map_err(|_| "the handshake took too long".into()),
                     () = seat.taken_away() => Err("others need its place".into()),

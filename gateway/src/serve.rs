@@ -14,7 +14,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::access::keys::KeysError;
-use crate::access::{Access, Origins, Reloading};
+use crate::access::{Access, Origins};
 use crate::admission::Admission;
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -27,6 +27,7 @@ use crate::logging::LogContent;
 use crate::media::{Detector, MediaPool};
 use crate::metrics::Metrics;
 use crate::port::{Port, Protocol};
+use crate::reload::Reloading;
 use crate::resumption::Resumption;
 use crate::room::Room;
 use crate::tls::{self, TlsError};
@@ -111,7 +112,7 @@ pub struct Running {
     pub engine: String,
     /// Counts and latencies.
     pub metrics: Arc<Metrics>,
-    _reloading: Reloading,
+    _reloading: (Option<Reloading>, Option<Reloading>),
     host: EngineHost,
     pool: MediaPool,
     admission: Arc<Admission>,
@@ -137,8 +138,7 @@ impl Server {
         detector: Arc<dyn Detector>,
     ) -> Result<Running, ServeError> {
         let (access, reloading) = Access::load(config.keys.as_deref())?;
-        let encryption = tls::load(&config.tls, SystemTime::now())?;
-        let (grpc_tls, http_tls) = encryption.map(|both| (both.grpc, both.http)).unzip();
+        let (certificates, renewing) = tls::load_and_watch(&config.tls)?.unzip();
         let everybody = access.has_keys() || config.allow_anyone;
         // A client certificate says who somebody is as well as a key does.
         let everybody_by_grpc = everybody || config.tls.client_ca.is_some();
@@ -168,7 +168,7 @@ impl Server {
         let (stop_http, http_stopped) = oneshot::channel();
         let conversations = Later::default();
         let router = http::router(probes.clone(), conversations.clone());
-        let http = Port { listener: http_listener, protocol: Protocol::Http1, tls: http_tls, router };
+        let http = Port { listener: http_listener, protocol: Protocol::Http1, tls: certificates.clone(), router };
         let http = tokio::spawn(http.serve(http_stopped));
 
         let capabilities = match host.handle().ready().await {
@@ -230,14 +230,14 @@ impl Server {
             .add_service(Public::new(reflection_alpha, &public))
             .prepare()
             .into_axum_router();
-        let grpc = Port { listener: grpc_listener, protocol: Protocol::Http2, tls: grpc_tls, router };
+        let grpc = Port { listener: grpc_listener, protocol: Protocol::Http2, tls: certificates, router };
         let grpc = tokio::spawn(grpc.serve(grpc_stopped));
         Ok(Running {
             grpc_addr,
             http_addr,
             engine,
             metrics,
-            _reloading: reloading,
+            _reloading: (reloading, renewing),
             host,
             pool,
             admission,

@@ -14,7 +14,11 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use serde::Deserialize;
+use tokio::sync::watch;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::port::Protocol;
+use crate::reload::{Files, Reloading};
 
 /// A certificate that ends within this time is worth a warning.
 const ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -82,6 +86,16 @@ pub struct Encryption {
     pub http: Arc<ServerConfig>,
 }
 
+impl Encryption {
+    /// For a port on which this is spoken.
+    pub(crate) fn of(&self, protocol: Protocol) -> Arc<ServerConfig> {
+        match protocol {
+            Protocol::Http1 => self.http.clone(),
+            Protocol::Http2 => self.grpc.clone(),
+        }
+    }
+}
+
 /// Reads the files; `None` where there are to be none.
 ///
 /// # Errors
@@ -103,6 +117,36 @@ pub fn load(config: &TlsConfig, now: SystemTime) -> Result<Option<Encryption>, T
         })
     };
     Ok(Some(Encryption { grpc: ready(clients, b"h2")?, http: ready(None, b"http/1.1")? }))
+}
+
+/// Certificates that are read again when their files have changed: each connection is encrypted by the newest that can be
+/// used.
+pub(crate) type Certificates = watch::Receiver<Encryption>;
+
+/// As [`load`], and keeps looking at the files. Must be called on tokio's runtime.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_and_watch(config: &TlsConfig) -> Result<Option<(Certificates, Reloading)>, TlsError> {
+    let paths = [&config.cert, &config.key, &config.client_ca].into_iter().flatten().cloned().collect();
+    let files = Files::new(paths);
+    let Some(encryption) = load(config, SystemTime::now())? else { return Ok(None) };
+    let (publish, certificates) = watch::channel(encryption);
+    let config = config.clone();
+    let reloading = files.watch(
+        move || load(&config, SystemTime::now()),
+        move |read| match read {
+            Ok(Some(encryption)) => {
+                tracing::info!("the certificates have changed");
+                publish.send_replace(encryption);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, "the certificates have changed and cannot be used; the old ones count")
+            }
+        },
+    );
+    Ok(Some((certificates, reloading)))
 }
 
 /// One end of encrypted connections.

@@ -162,6 +162,25 @@ async fn certificates_that_do_not_count_are_named_at_the_start() {
 }
 
 #[tokio::test]
+async fn certificates_are_renewed_while_the_server_runs() {
+    let certificates = Certificates::new();
+    let server = start(&certificates.config(false)).await;
+    let before = certificates.connect(server.grpc_addr, None).await.expect("the certificate counts");
+    is_served(&before).await;
+    let renewed = Certificates::new();
+    for file in ["cert.pem", "key.pem"] {
+        std::fs::copy(renewed.folder.path().join(file), certificates.folder.path().join(file)).unwrap();
+    }
+    // The files are looked at once a second.
+    while page(server.http_addr, &renewed.ca, Duration::ZERO).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    is_served(&renewed.connect(server.grpc_addr, None).await.expect("both ports have the new one")).await;
+    certificates.connect(server.grpc_addr, None).await.expect_err("the old one is gone");
+    is_served(&before).await;
+}
+
+#[tokio::test]
 async fn clients_may_have_to_show_a_certificate() {
     let certificates = Certificates::new();
     // Who is known by a certificate needs no key, so gRPC may be reached from elsewhere.

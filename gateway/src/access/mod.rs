@@ -2,7 +2,7 @@
 //!
 //! Without a keys file there are no keys and everybody who reaches the server may talk, which is why it then listens on
 //! this machine only. With one, every conversation needs a key of the file. [`keys`] is the file; here is what a
-//! running server knows of it. The file is looked at every [`RELOAD_PERIOD`], so a key that was made or revoked counts
+//! running server knows of it. The file is looked at every second ([`crate::reload`]), so a key that was made or revoked counts
 //! without a restart; conversations that run already go on.
 //!
 //! A key is 256 random bits, so its SHA-256 can be kept in its stead: nobody can try that many, salted and slow or not.
@@ -12,24 +12,20 @@ pub mod keys;
 mod origin;
 mod usage;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, header};
 use causerie_session::{Problem, ProblemCode};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::keys::{Key, KeysError, digest};
 pub use self::origin::Origins;
 pub use self::usage::Pass;
 use self::usage::Usage;
-
-/// How often the keys file is looked at.
-pub const RELOAD_PERIOD: Duration = Duration::from_secs(1);
+use crate::reload::{Files, Reloading};
 
 /// Header in which published clients send a key.
 pub const KEY_HEADER: &str = "x-goog-api-key";
@@ -53,18 +49,6 @@ struct Entry {
     usage: Arc<Usage>,
 }
 
-/// Looks at the keys file for as long as it lives.
-#[derive(Debug)]
-pub struct Reloading(Option<JoinHandle<()>>);
-
-impl Drop for Reloading {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
-        }
-    }
-}
-
 impl Access {
     /// Everybody may talk.
     pub fn open() -> Self {
@@ -75,16 +59,29 @@ impl Access {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn load(path: Option<&Path>) -> Result<(Self, Reloading), KeysError> {
-        let Some(path) = path else { return Ok((Self::open(), Reloading(None))) };
-        let modified = modified(path);
+    pub fn load(path: Option<&Path>) -> Result<(Self, Option<Reloading>), KeysError> {
+        let Some(path) = path else { return Ok((Self::open(), None)) };
+        let files = Files::new(vec![path.to_owned()]);
         let ring = Keyring::default().with(keys::read(path)?);
         if ring.entries.is_empty() {
             tracing::warn!(file = %path.display(), "the keys file has no keys: nobody can hold a conversation");
         }
         let (publish, keys) = watch::channel(Arc::new(ring));
-        let task = tokio::spawn(reload(path.to_owned(), modified, publish));
-        Ok((Self { keys: Some(keys) }, Reloading(Some(task))))
+        let path = path.to_owned();
+        let reloading = files.watch(
+            move || keys::read(&path),
+            move |read| match read {
+                Ok(keys) => {
+                    tracing::info!(keys = keys.len(), "the keys file has changed");
+                    let ring = publish.borrow().with(keys);
+                    publish.send_replace(Arc::new(ring));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the keys file has changed and cannot be read; the old keys count")
+                }
+            },
+        );
+        Ok((Self { keys: Some(keys) }, Some(reloading)))
     }
 
     /// Whether keys are asked for.
@@ -174,32 +171,6 @@ pub fn presented_key<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Opti
     };
     let in_query = || query?.split('&').find_map(|pair| pair.strip_prefix("key="));
     text(KEY_HEADER).or_else(bearer).or_else(in_query)
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|file| file.modified()).ok()
-}
-
-async fn reload(path: PathBuf, mut before: Option<SystemTime>, publish: watch::Sender<Arc<Keyring>>) {
-    loop {
-        tokio::time::sleep(RELOAD_PERIOD).await;
-        let (file, then) = (path.clone(), before);
-        let look = tokio::task::spawn_blocking(move || {
-            let now = modified(&file);
-            (now != then).then(|| (now, keys::read(&file)))
-        });
-        // A job that did not run, because the runtime ends, has nothing to say.
-        let Ok(Some((now, read))) = look.await else { continue };
-        before = now;
-        match read {
-            Ok(keys) => {
-                tracing::info!(keys = keys.len(), "the keys file has changed");
-                let ring = publish.borrow().with(keys);
-                publish.send_replace(Arc::new(ring));
-            }
-            Err(error) => tracing::error!(%error, "the keys file has changed and cannot be read; the old keys count"),
-        }
-    }
 }
 
 #[cfg(test)]

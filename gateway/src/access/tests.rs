@@ -1,6 +1,9 @@
 use axum::http::HeaderValue;
 
 use super::keys::{DEFAULT_PER_MINUTE, DEFAULT_STREAMS, Secret};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
 use super::*;
 
 fn key(name: &str, secret: &str, streams: u32, per_minute: u32) -> Key {
@@ -185,7 +188,7 @@ async fn a_changed_file_counts_without_a_restart() {
     access.client(Some("two")).unwrap_err();
     std::fs::write(&path, "no keys").unwrap();
     std::fs::File::open(&path).unwrap().set_modified(old + Duration::from_secs(1)).unwrap();
-    tokio::time::sleep(RELOAD_PERIOD * 3).await;
+    tokio::time::sleep(crate::reload::PERIOD * 3).await;
     access.client(Some("one")).expect("a broken file changes nothing");
     keys::write(&path, vec![key("bob", "two", 1, 10)]).unwrap();
     access.keys.as_mut().unwrap().changed().await.unwrap();

@@ -487,7 +487,7 @@ impl Engine for Stuck {
 fn an_engine_that_is_stuck_in_a_step_is_late() {
     let (entered, has_entered) = std::sync::mpsc::channel();
     let (go_on, told) = std::sync::mpsc::channel();
-    let engine = std::sync::Mutex::new(Some(Stuck { capabilities: Capabilities::default(), entered, go_on: told }));
+    let engine = Mutex::new(Some(Stuck { capabilities: Capabilities::default(), entered, go_on: told }));
     let host = EngineHost::start(Box::new(move || match engine.lock().unwrap().take() {
         Some(engine) => Ok(Box::new(engine)),
         None => Err("it is built once".into()),

@@ -136,7 +136,7 @@ async fn a_handshake_that_does_not_go_on_is_cut_off() {
     let tls = crate::tls::server(chain, key, None, b"h2").unwrap();
     let shared = Arc::new(Shared {
         protocol: Protocol::Http2,
-        tls: Some(TlsAcceptor::from(tls)),
+        tls: Some(watch::channel(crate::tls::Encryption { grpc: tls.clone(), http: tls }).1),
         router: shared.router.clone(),
         idle: shared.idle.clone(),
         connections: shared.connections.clone(),

@@ -446,6 +446,85 @@ fn a_response_may_have_settings_of_its_own() {
 }
 
 #[test]
+fn what_is_written_while_a_turn_waits_for_functions_is_answered_with_them() {
+    let (mut wire, mut out) = begun();
+    say(&mut wire, &mut out, json!({"tool_call": "call-1"}));
+    say(&mut wire, &mut out, json!({"serverContent": {"waiting": true}}));
+    events(&mut out);
+    let written = json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": "in Paris"}]});
+    send(&mut wire, &mut out, json!({"type": "conversation.item.create", "item": written}));
+    // The turn goes on from what it knew when it called, so the conversation begins anew with what has come since.
+    assert!(out.anew);
+    assert_eq!(words(&mut out), ["setup"]);
+    let result = json!({"type": "function_call_output", "call_id": "call-1", "output": "noon"});
+    send(&mut wire, &mut out, json!({"type": "conversation.item.create", "item": result}));
+    send(&mut wire, &mut out, json!({"type": "response.create"}));
+    assert!(!words(&mut out).contains(&"results 1".to_owned()), "nobody waits for it any more");
+    let history = serde_json::to_string(&wire.items.history()).expect("JSON");
+    assert!(history.contains("in Paris") && history.contains("noon"), "{history}");
+}
+
+#[test]
+fn a_response_with_settings_of_its_own_waits_for_the_user() {
+    let (mut wire, mut out) = begun();
+    say(&mut wire, &mut out, json!({"speech": "started"}));
+    events(&mut out);
+    let own = json!({"type": "response.create", "response": {"instructions": "greet"}});
+    let (code, _) = refused(&mut wire, &mut out, own.clone());
+    assert_eq!(code, "conversation_already_has_active_response");
+    assert!(!out.anew && out.messages.is_empty(), "what is being said is not lost");
+    say(&mut wire, &mut out, json!({"speech": "stopped"}));
+    say(&mut wire, &mut out, json!({"serverContent": {"audio": 480}}));
+    say(&mut wire, &mut out, json!({"serverContent": {"end": 1}}));
+    events(&mut out);
+    send(&mut wire, &mut out, own);
+    assert!(out.anew);
+}
+
+#[test]
+fn another_format_of_the_input_forgets_what_was_collected() {
+    let (mut wire, mut out) = begun();
+    send(&mut wire, &mut out, serde_json::from_str(NO_DETECTION).expect("JSON"));
+    let audio =
+        |bytes: usize| json!({"type": "input_audio_buffer.append", "audio": STANDARD.encode(vec![0_u8; bytes])});
+    send(&mut wire, &mut out, audio(9_600));
+    send(&mut wire, &mut out, json!({"type": "input_audio_buffer.commit"}));
+    send(&mut wire, &mut out, audio(9_600));
+    out.messages.clear();
+    let mulaw = json!({"audio": {"input": {"format": {"type": "audio/pcmu"}}}});
+    send(&mut wire, &mut out, json!({"type": "session.update", "session": mulaw}));
+    assert!(wire.collected.is_empty() && wire.committed.is_empty());
+    events(&mut out);
+    out.messages.clear();
+    // Read in the new format it would be noise.
+    send(&mut wire, &mut out, audio(1_600));
+    send(&mut wire, &mut out, json!({"type": "input_audio_buffer.commit"}));
+    send(&mut wire, &mut out, json!({"type": "response.create"}));
+    assert_eq!(words(&mut out), ["start", "audio/pcmu 1600", "end"]);
+}
+
+#[test]
+fn what_was_played_after_a_call_counts_from_the_beginning_of_the_turn() {
+    let (mut wire, mut out) = begun();
+    // 100 ms before the call, 200 ms after it, in two messages of one turn.
+    say(&mut wire, &mut out, json!({"serverContent": {"audio": 4_800, "said": {"text": "Let me see."}}}));
+    say(&mut wire, &mut out, json!({"tool_call": "call-1"}));
+    say(&mut wire, &mut out, json!({"serverContent": {"waiting": true}}));
+    let result = json!({"type": "function_call_output", "call_id": "call-1", "output": "noon"});
+    send(&mut wire, &mut out, json!({"type": "conversation.item.create", "item": result}));
+    send(&mut wire, &mut out, json!({"type": "response.create"}));
+    say(&mut wire, &mut out, json!({"serverContent": {"audio": 9_600, "said": {"text": "It is noon."}}}));
+    let item = wire.items.last_id().expect("a message").to_owned();
+    words(&mut out);
+    send(
+        &mut wire,
+        &mut out,
+        json!({"type": "conversation.item.truncate", "item_id": item, "content_index": 0, "audio_end_ms": 50}),
+    );
+    assert_eq!(words(&mut out), ["played 150"]);
+}
+
+#[test]
 fn what_is_wrong_is_an_error_event() {
     let (mut wire, mut out) = begun();
     let update = |session: Value| json!({"type": "session.update", "session": session});
