@@ -13,6 +13,7 @@ mod page;
 mod real_models;
 mod real_tools;
 mod resumption;
+mod termination;
 mod tls;
 mod websocket;
 mod workspace;
