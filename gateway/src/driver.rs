@@ -192,7 +192,7 @@ pub async fn converse(
         speaking: false,
         video_refused: false,
     };
-    let mut input_over = false;
+    let (mut half_closed, mut input_over) = (false, false);
     loop {
         let deadline = match task.drain()? {
             Drained::Wait(deadline) => deadline,
@@ -222,12 +222,13 @@ pub async fn converse(
             }
             message = inbound.recv(), if reading && !ahead => match message {
                 Some(message) => {
-                    input_over = matches!(message, Inbound::Event(Input::HalfClose));
+                    half_closed |= matches!(message, Inbound::Event(Input::HalfClose));
                     task.receive(message)?;
                 }
-                None => return Ok(task.client_gone()),
+                None if half_closed => input_over = true,
+                None => return Ok(task.client_gone(&mut inbound, &mut deliveries).await),
             },
-            () = task.outbound.closed() => return Ok(task.client_gone()),
+            () = task.outbound.closed() => return Ok(task.client_gone(&mut inbound, &mut deliveries).await),
             () = sleep_until(resume_reading), if reading && ahead => {}
             () = due(opened, deadline) => task.input(Input::Tick),
         }
@@ -409,12 +410,24 @@ impl Task {
         }
     }
 
-    /// The client is gone: what it can resume from is kept, whatever it has not been told.
-    fn client_gone(mut self) -> Ended {
+    /// The client is gone: what it can resume from is kept, whatever it has not been told, and with what it said last.
+    async fn client_gone(
+        mut self,
+        inbound: &mut mpsc::Receiver<Inbound>,
+        deliveries: &mut mpsc::Receiver<Delivery>,
+    ) -> Ended {
         if self.moments.is_some() {
-            self.input(Input::Park(Problem::new(ProblemCode::Aborted, "", "the client is gone")));
-            // What cannot be sent any more is not missed by anybody.
-            let _ = self.drain();
+            let gone = || Problem::new(ProblemCode::Aborted, "", "the client is gone");
+            let left = match self.take_rest(inbound).await {
+                Ok(true) => self.leave(gone(), deliveries).await,
+                Ok(false) => Ok(()),
+                Err(problem) => Err(problem),
+            };
+            if left.is_err() {
+                self.input(Input::Park(gone()));
+                // What cannot be sent any more is not missed by anybody.
+                let _ = self.drain();
+            }
             let unsent = std::mem::take(&mut self.unsent).into_iter().rev();
             let mut moments =
                 unsent.filter_map(|word| if let Unsent::Moment(moment) = word { Some(moment) } else { None });
@@ -423,6 +436,44 @@ impl Task {
             }
         }
         Ended::ClientGone
+    }
+
+    /// Takes what the client sent before it was gone: what waits in the queue. That it sends nothing more is no news.
+    /// Whether the conversation goes on.
+    async fn take_rest(&mut self, inbound: &mut mpsc::Receiver<Inbound>) -> Result<bool, Problem> {
+        for _ in 0..=INBOUND_CAPACITY {
+            if self.decoding.is_some() {
+                let decoded = answer(&mut self.decoding).await;
+                self.decoded(decoded)?;
+            }
+            while let Some(input) = self.found.pop_front() {
+                self.input(input);
+                if let Drained::Closed(_) = self.drain()? {
+                    return Ok(false);
+                }
+            }
+            match inbound.try_recv() {
+                Ok(Inbound::Event(Input::HalfClose)) | Err(_) => break,
+                Ok(message) => self.receive(message)?,
+            }
+            if let Drained::Closed(_) = self.drain()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Ends the conversation with what was last said, for which the session waits a moment.
+    async fn leave(&mut self, problem: Problem, deliveries: &mut mpsc::Receiver<Delivery>) -> Result<(), Problem> {
+        self.input(Input::Leave(problem));
+        while let Drained::Wait(deadline) = self.drain()? {
+            tokio::select! {
+                delivery = deliveries.recv() => self.deliver(delivery)?,
+                encoded = answer(&mut self.encoding) => self.encoded(encoded)?,
+                () = due(self.opened, deadline) => self.input(Input::Tick),
+            }
+        }
+        Ok(())
     }
 
     /// Encodes so many samples, here or on the media thread.

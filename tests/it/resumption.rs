@@ -6,7 +6,7 @@ use causerie_gateway::access::keys::{self, Key, digest};
 use causerie_gateway::config::{Config, ResumptionConfig};
 use causerie_model_api::Modality;
 use causerie_proto::v1::{self, client_message::MessageType as ToServer, server_message::MessageType as FromServer};
-use causerie_tests::service::{Call, OUR_PATH, config, connect, first, resumable, setup, start};
+use causerie_tests::service::{Call, OUR_PATH, config, connect, first, resumable, setup, start, utterance};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use tonic::transport::Channel;
@@ -285,4 +285,49 @@ async fn a_lost_engine_loses_no_conversation() {
     let (mut call, _) = Call::begin(&channel, anew(&handle)).await;
     call.say("recall").await;
     assert_eq!(call.turn().await.text, "hello");
+}
+
+/// A client that has sent this and had it read.
+async fn spoken(channel: &Channel, pcm: &[f32]) -> (Call, String) {
+    let (mut call, _) = Call::begin(channel, resumable(setup(Modality::Text), None)).await;
+    let handle = call.handle().await;
+    call.speak(pcm).await;
+    call.send(ToServer::Ping(v1::Ping::default())).await;
+    while !matches!(
+        call.next().await.expect("the stream goes on").and_then(|message| message.message_type),
+        Some(FromServer::Pong(_))
+    ) {}
+    (call, handle)
+}
+
+#[tokio::test]
+async fn what_is_said_when_the_connection_breaks_is_understood() {
+    let server = start(&config()).await;
+    let channel = connect(server.grpc_addr).await;
+
+    // Who had paused is answered in the next stream.
+    let (call, handle) = spoken(&channel, &utterance(480, 200)).await;
+    drop(call);
+    let (mut call, _) = Call::begin(&channel, anew(&handle)).await;
+    assert_eq!(call.turn().await.text, "You said: loud for 480 ms");
+
+    // So it is when the server has not noticed that the old stream is dead.
+    let (mut old, handle) = spoken(&channel, &utterance(400, 200)).await;
+    let (mut call, _) = Call::begin(&channel, anew(&handle)).await;
+    assert_eq!(call.turn().await.text, "You said: loud for 400 ms");
+    assert_eq!(old.end().await.0.expect_err("it is elsewhere").code(), Code::Aborted);
+
+    // Who was in the middle of a sentence goes on with it, and nobody answers the half.
+    let (call, handle) = spoken(&channel, &utterance(320, 0)).await;
+    drop(call);
+    let (mut call, _) = Call::begin(&channel, anew(&handle)).await;
+    call.say("recall").await;
+    assert_eq!(call.turn().await.text, "loud for 320 ms");
+
+    // Who says it again is not taken to have said it twice.
+    let (call, handle) = spoken(&channel, &utterance(480, 200)).await;
+    drop(call);
+    let (mut call, _) = Call::begin(&channel, exactly(&handle)).await;
+    call.say("recall").await;
+    assert_eq!(call.turn().await.text, "");
 }

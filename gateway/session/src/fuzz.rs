@@ -457,6 +457,8 @@ impl Run {
         self.resume();
         if parked && !self.closed {
             self.take(Input::Park(Problem::new(ProblemCode::Aborted, "", "parked")));
+        } else if self.input % 5 == 2 {
+            self.take(Input::Leave(Problem::new(ProblemCode::Aborted, "", "left")));
         } else if self.input % 3 == 1 {
             self.take(Input::Drain(Problem::new(ProblemCode::Unavailable, "", "drained")));
         } else {

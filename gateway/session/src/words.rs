@@ -261,6 +261,9 @@ pub enum Input {
     HalfClose,
     /// The conversation is to go on elsewhere: finish the reply, then [`Input::Park`].
     Drain(Problem),
+    /// The stream is over, and the conversation may go on in another: what its user has just said is understood first,
+    /// for a moment at most; then [`Input::Park`].
+    Leave(Problem),
     /// The conversation cannot go on here: keep what can be kept for its resumption, and close with this.
     Park(Problem),
     /// The deadline that was asked for has come (or any other moment: it is harmless).

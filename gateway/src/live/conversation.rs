@@ -458,7 +458,7 @@ impl Task {
             let message = tokio::select! {
                 message = self.stream.next() => message,
                 () = told_to_end(&mut ending) => {
-                    let _ = inbound.send(Inbound::Event(Input::Park(taken_over()))).await;
+                    let _ = inbound.send(Inbound::Event(Input::Leave(taken_over()))).await;
                     return never(inbound).await;
                 }
                 deadline = draining(&mut drain) => {

@@ -137,7 +137,19 @@ enum Phase {
     Live,
     /// The client sends nothing more; what is owed is still delivered.
     Finishing,
+    /// The stream is over; what its user has just said is still being understood.
+    Leaving(Leaving),
     Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Leaving {
+    /// No longer than this.
+    until: MediaTime,
+    /// What was said is to be answered where the conversation goes on.
+    answered: bool,
+    /// So is what was written before.
+    owed: bool,
 }
 
 /// What the user is doing. Positions are input samples.
@@ -271,6 +283,7 @@ impl Session {
             (_, Input::Engine(event)) => self.engine_event(event),
             (_, Input::ToolDone { id, value, grounding }) => self.tool_done(&id, value, grounding),
             (_, Input::Played { until }) => self.played(until.0),
+            (_, Input::Leave(problem)) => self.leave(problem),
             (_, Input::Park(problem)) => self.park(problem),
             (_, Input::Drain(problem)) => self.drain(problem),
             (Phase::Live, Input::Received { until }) => self.audio_received(until.0),
@@ -286,7 +299,7 @@ impl Session {
             (Phase::Live, Input::CancelReply) => self.cancel_reply(),
             (Phase::Live, Input::HalfClose) => self.half_close(),
             // The client said that nothing would come.
-            (Phase::Finishing | Phase::Closed, _) => {}
+            (Phase::Finishing | Phase::Leaving(_) | Phase::Closed, _) => {}
         }
         self.bound_history();
         self.advance();
@@ -342,6 +355,7 @@ impl Session {
             self.tools.deadline(),
             self.silence_wanted().map(|silence| self.silent_at(silence)),
             self.idle_ends(),
+            self.leaves(),
         ];
         timers.into_iter().flatten().min().unwrap_or(MediaTime::MAX)
     }
@@ -357,6 +371,9 @@ impl Session {
             self.truncated(None);
         }
         self.late_tools();
+        if self.leaves().is_some_and(|ends| ends <= self.now) {
+            return self.left(false);
+        }
         if self.idle_ends().is_some_and(|ends| ends <= self.now) {
             return self.give_up();
         }

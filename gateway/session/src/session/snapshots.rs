@@ -2,14 +2,19 @@
 //!
 //! A conversation that is resumed has the history, its client's settings, and the calls whose results are still to come.
 //! It does not have the turn that made them: when the last that was waited for is answered, the history is.
+//!
+//! Speech under way when a stream breaks is not lost. It ends with what came of it, and the engine has [`UNDERSTANDING`]
+//! to put it into words. Who was pausing is answered where the conversation goes on; who was cut off in the middle of a
+//! sentence is not, and may go on with it. Speech into a reply of which it is open whether it was meant is forgotten.
 
 use std::time::Duration;
 
 use causerie_model_api::{Content, Item, Role, ToolBehavior, TurnId};
 use causerie_units::MediaTime;
 
-use super::{Phase, Session, User};
+use super::{Leaving, Phase, Session, User, Verdict};
 use crate::history::MAX_ITEMS;
+use crate::reply::Reply;
 use crate::tools::{Call, CallState};
 use crate::transcript::whole_words;
 use crate::{Output, PendingCall, Problem, Snapshot};
@@ -19,6 +24,9 @@ const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The turn of calls that were made before the conversation was resumed.
 pub(super) const RESTORED: TurnId = TurnId(0);
+
+/// How long the engine may take to say what was last said.
+const UNDERSTANDING: Duration = Duration::from_secs(2);
 
 /// What the model is told of a call that the server ran when the conversation broke off. It may not be safe to make it
 /// again.
@@ -154,6 +162,51 @@ impl Session {
         {
             self.park(problem);
         }
+    }
+
+    /// The stream is over. What its user was saying is understood, if there is anything, and then it is parked.
+    pub(super) fn leave(&mut self, problem: Problem) {
+        let waits = self.reply.as_ref().is_some_and(|reply| reply.waits_for_tools());
+        let last = match self.user {
+            _ if !self.rules.resumption || waits || matches!(self.phase, Phase::Leaving(_)) => None,
+            User::Speaking { from } => Some((Some((from, self.utterance_end(), None)), false)),
+            User::Marked { from } => Some((Some((from, self.received, None)), false)),
+            User::Pausing { from, until, proposal, verdict } => {
+                let open = matches!(verdict, Verdict::Unfinished | Verdict::Awaited);
+                Some((Some((from, until, proposal)), !open))
+            }
+            User::Waiting { from, until } => Some((Some((from, until, None)), true)),
+            User::Silent | User::Overlapping { .. } => {
+                let unheard = |reply: &Reply| reply.origin.is_some() && reply.heard.is_none() && !reply.shown;
+                self.reply.as_deref().is_some_and(unheard).then_some((None, true))
+            }
+        };
+        let Some((utterance, answered)) = last else { return self.park(problem) };
+        let until = self.now + UNDERSTANDING;
+        self.phase = Phase::Leaving(Leaving { until, answered, owed: self.owed });
+        self.parting = Some(problem);
+        if let Some((from, until, proposal)) = utterance {
+            let marked = matches!(self.user, User::Marked { .. });
+            self.user = User::Silent;
+            self.interrupt();
+            self.answer(from, until, proposal, !marked);
+        }
+    }
+
+    /// When what was last said is not waited for any more.
+    pub(super) fn leaves(&self) -> Option<MediaTime> {
+        if let Phase::Leaving(Leaving { until, .. }) = self.phase { Some(until) } else { None }
+    }
+
+    /// What was last said is known, if it was `understood`.
+    pub(super) fn left(&mut self, understood: bool) {
+        let Phase::Leaving(Leaving { answered, owed, .. }) = self.phase else { return };
+        let Some(problem) = self.parting.take() else { return };
+        if !(answered && understood) {
+            self.reply = None;
+            self.owed = owed;
+        }
+        self.park(problem);
     }
 
     /// Keeps what can be kept and ends the conversation here. Of a running reply it is what was heard; of one that

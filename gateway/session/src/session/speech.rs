@@ -240,7 +240,7 @@ impl Session {
 
     /// Where an utterance ends that ends now: where the detector is, or with the last sample when no more come. Audio
     /// that came in one piece with it may be ahead of the detector.
-    fn utterance_end(&self) -> u64 {
+    pub(super) fn utterance_end(&self) -> u64 {
         if self.now.since(self.last_packet) < self.mute_after() { self.ear.position() } else { self.received }
     }
 

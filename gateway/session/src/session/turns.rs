@@ -143,6 +143,7 @@ impl Session {
         if let Some(text) = rest.filter(|_| self.rules.input_transcription) {
             self.client(ServerEvent::InputTranscription { text, finished: true });
         }
+        self.left(!text.trim().is_empty());
     }
 
     fn text(&mut self, turn: TurnId, delta: String) {

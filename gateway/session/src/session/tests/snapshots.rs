@@ -218,3 +218,51 @@ fn a_turn_that_is_not_known_in_words_cannot_be_resumed() {
     assert_eq!(take(&mut session, Input::Tick), 1);
     assert_eq!(session.history().count(), 2);
 }
+
+#[test]
+fn what_was_last_said_is_understood_before_the_conversation_is_left() {
+    // Who had paused is answered elsewhere; who was speaking or sounded unfinished is not.
+    for (quiet, finished, owed) in
+        [(224, None, true), (0, None, false), (320, Some(0.9), true), (320, Some(0.1), false)]
+    {
+        let script = Script { finished: finished.map(|p| (Some(p), 10)).into_iter().collect(), ..Script::default() };
+        let mut stage = Stage::new(resumable(), script);
+        stage.speak(480).quiet(quiet).take(Input::Leave(gone()));
+        assert!(!stage.closed, "{quiet}, {finished:?}: the engine has not said what it heard");
+        stage.pass(60);
+        let lines = stage.lines();
+        assert!(stage.closed && !lines.contains("> speech "), "{quiet}, {finished:?}: {lines}");
+        let snapshot = stage.snapshots.last().cloned().flatten().expect("the last state");
+        assert_eq!(snapshot.history, [Item::text(Role::User, "What is it?")], "{quiet}, {finished:?}");
+        assert_eq!(snapshot.owed, owed, "{quiet}, {finished:?}");
+        let answered = resumed(&snapshot).pass(3_000).lines().contains("turn_complete");
+        assert_eq!(answered, owed, "{quiet}, {finished:?}");
+    }
+}
+
+#[test]
+fn a_conversation_is_left_in_any_state() {
+    let left = |stage: &mut Stage| {
+        stage.take(Input::Leave(gone())).pass(2_000);
+        assert!(stage.closed, "{}", stage.lines());
+        stage.snapshots.last().cloned().flatten().expect("the last state")
+    };
+    // Committed, and not yet understood.
+    let mut stage = Stage::new(resumable(), Script { think_ms: 300, ..Script::default() });
+    let snapshot = left(stage.speak(480).quiet(544));
+    assert_eq!((snapshot.history.len(), snapshot.owed), (1, true), "{}", stage.lines());
+    // An engine that does not say what it heard is not waited for, and what was written before is still owed.
+    let mut stage = Stage::new(resumable(), Script { think_ms: 9_000, ..Script::default() });
+    let snapshot = left(stage.speak(480));
+    assert_eq!((snapshot.history.len(), snapshot.owed), (0, false));
+    // The end of speech into a reply whose listener heard a part of it.
+    let mut stage = Stage::new(Setup { interruption: false, ..resumable() }, Script::default());
+    stage.take(typed("Count.", true)).pass(100).speak(480).quiet(224);
+    let snapshot = left(&mut stage);
+    let roles: Vec<Role> = snapshot.history.iter().map(|item| item.role).collect();
+    assert_eq!((&roles[..], snapshot.owed), (&[Role::User, Role::Model, Role::User][..], true), "{}", stage.history());
+    // Nothing is being said.
+    let mut stage = Stage::new(resumable(), Script::default());
+    stage.take(Input::Leave(gone()));
+    assert!(stage.closed);
+}
