@@ -4,6 +4,10 @@
 //! the unknown, and everybody while there is no place or the server is late. [`Waiting::enter`] takes the place, when the setup has been read:
 //! until then a client has shown nothing but that it can open a stream, and streams that never send a setup hold no
 //! place. They wait in a [`Room`], so that many of them drive out each other and nobody else.
+//!
+//! A client that lost its connection may come back before the server has noticed, and find its place taken by its own
+//! dead stream. Whoever holds a conversation that can be resumed is therefore heard even when nothing is free: a handle in
+//! the setup ends the old stream, which gives its place up at once ([`Place::leave`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +19,7 @@ use tokio::time::Instant;
 use crate::access::{Access, Client, Pass};
 use crate::lag::{self, Lag};
 use crate::metrics::{ConversationGuard, Metrics};
+use crate::resumption::Resumption;
 use crate::room::{Room, Seat};
 
 /// Streams that may wait for their setup beside one for each place.
@@ -33,6 +38,9 @@ pub struct Admission {
     places: Arc<Semaphore>,
     max_conversations: usize,
     waiting: Room,
+    /// For streams that have given up their place and are not gone: as many as there are places.
+    left: Arc<Semaphore>,
+    resumption: Arc<Resumption>,
     lag: Lag,
     max_lag: Duration,
     metrics: Arc<Metrics>,
@@ -51,6 +59,25 @@ pub struct Place {
     _place: OwnedSemaphorePermit,
     _pass: Pass,
     _counted: ConversationGuard,
+    left: Arc<Semaphore>,
+}
+
+/// What a stream holds that was ended in favour of another and is not gone: what its client does not read takes memory.
+pub struct Left {
+    _left: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Gives the place to whoever comes next. It stays taken while too many streams that have left are not gone.
+    ///
+    /// # Errors
+    /// They are.
+    pub fn leave(self) -> Result<Left, Self> {
+        match self.left.clone().try_acquire_owned() {
+            Ok(left) => Ok(Left { _left: left }),
+            Err(_) => Err(self),
+        }
+    }
 }
 
 impl Admission {
@@ -59,12 +86,15 @@ impl Admission {
         access: Access,
         max_conversations: usize,
         (lag, max_lag): (Lag, Duration),
+        resumption: Arc<Resumption>,
         metrics: Arc<Metrics>,
         drain: watch::Receiver<Option<Instant>>,
     ) -> Self {
         Self {
             access,
             places: Arc::new(Semaphore::new(max_conversations)),
+            left: Arc::new(Semaphore::new(max_conversations)),
+            resumption,
             max_conversations,
             waiting: Room::new(MAX_WAITING + max_conversations),
             lag,
@@ -82,8 +112,10 @@ impl Admission {
         let look = || {
             let client = self.access.client(key)?;
             self.check()?;
-            client.check(Instant::now())?;
-            Ok(client)
+            match self.check_places().and_then(|()| client.check(Instant::now())) {
+                Err(problem) if !self.resumption.is_held_by(client.id().as_deref()) => Err(problem),
+                _ => Ok(client),
+            }
         };
         let client = look().inspect_err(|_| self.metrics.conversation_refused())?;
         Ok(Waiting { admission: self.clone(), client, seat: self.waiting.enter() })
@@ -100,9 +132,6 @@ impl Admission {
         if self.drain.borrow().is_some() {
             return Err(shutting_down());
         }
-        if self.places.available_permits() == 0 {
-            return Err(self.full());
-        }
         let (place, longest) = self.lag.longest(std::time::Instant::now());
         if longest > self.max_lag {
             let waited = longest.as_millis();
@@ -110,6 +139,10 @@ impl Admission {
             return Err(Problem::new(ProblemCode::ResourceExhausted, "", message).retry_after(RETRY_LAG));
         }
         Ok(())
+    }
+
+    fn check_places(&self) -> Result<(), Problem> {
+        if self.places.available_permits() == 0 { Err(self.full()) } else { Ok(()) }
     }
 
     fn full(&self) -> Problem {
@@ -131,7 +164,8 @@ impl Waiting {
             Ok((place, self.client.begin(Instant::now())?))
         };
         let (place, pass) = take().inspect_err(|_| metrics.conversation_refused())?;
-        Ok(Place { _place: place, _pass: pass, _counted: metrics.conversation_started() })
+        let left = self.admission.left.clone();
+        Ok(Place { _place: place, _pass: pass, _counted: metrics.conversation_started(), left })
     }
 
     /// Who it is: [`Client::id`].
@@ -158,12 +192,16 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::config::ResumptionConfig;
 
     const MAX_LAG: Duration = Duration::from_millis(500);
 
     fn door(places: usize) -> (Arc<Admission>, watch::Sender<Option<Instant>>) {
         let (drain, draining) = watch::channel(None);
-        (Arc::new(Admission::new(Access::open(), places, (Lag::default(), MAX_LAG), Arc::default(), draining)), drain)
+        let resumption = Resumption::open(&ResumptionConfig::default()).expect("memory");
+        let lag = (Lag::default(), MAX_LAG);
+        let door = Admission::new(Access::open(), places, lag, Arc::new(resumption), Arc::default(), draining);
+        (Arc::new(door), drain)
     }
 
     #[tokio::test]
@@ -191,6 +229,26 @@ mod tests {
         let problem = first.taken_away().now_or_never().expect("it sat longest");
         assert_eq!((problem.code, problem.retryable), (ProblemCode::ResourceExhausted, true));
         drop((place, idlers));
+    }
+
+    #[tokio::test]
+    async fn who_may_come_back_is_heard_though_nothing_is_free() {
+        let (door, _drain) = door(1);
+        let place = door.knock(None).expect("a seat").enter().expect("a place");
+        door.knock(None).err().expect("it is full");
+        let hold = door.resumption.hold(None, None);
+        let waiting = door.knock(None).expect("it may be the one who holds it");
+        waiting.enter().err().expect("it is full");
+        let left = place.leave().ok().expect("the first that leaves");
+        let place = waiting.enter().expect("a place");
+        // Who leaves and does not go keeps the next from leaving.
+        let place = place.leave().err().expect("one has left and is not gone");
+        drop(left);
+        place.leave().ok().expect("it is gone");
+        drop(hold);
+        let place = door.knock(None).expect("a seat").enter().expect("a place");
+        door.knock(None).err().expect("it is full, and nobody can come back");
+        drop(place);
     }
 
     #[tokio::test]

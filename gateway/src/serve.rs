@@ -185,10 +185,12 @@ impl Server {
         let any_name = access.has_keys() || config.allow_anyone;
         let origins = Origins { allowed: config.origins.clone(), any_name };
         let max_lag = Duration::from_millis(config.max_lag_ms.into());
+        let resumption = Arc::new(resumption);
         let admission = Arc::new(Admission::new(
             access,
             config.max_conversations,
             (lag.clone(), max_lag),
+            resumption.clone(),
             metrics.clone(),
             draining.clone(),
         ));
@@ -199,7 +201,7 @@ impl Server {
             timing: config.timing(),
             echo_gate: config.echo_gate,
             setup_timeout: Duration::from_secs(config.setup_timeout_seconds.into()),
-            resumption: Arc::new(resumption),
+            resumption,
             metrics: metrics.clone(),
             origins,
             admission: admission.clone(),

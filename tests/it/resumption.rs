@@ -331,3 +331,28 @@ async fn what_is_said_when_the_connection_breaks_is_understood() {
     call.say("recall").await;
     assert_eq!(call.turn().await.text, "");
 }
+
+#[tokio::test]
+async fn a_place_is_taken_over_from_a_stream_that_is_dead() {
+    let server = start(&Config { max_conversations: 1, ..config() }).await;
+    let channel = connect(server.grpc_addr).await;
+    let (mut dead, _) = Call::begin(&channel, resumable(setup(Modality::Text), None)).await;
+    dead.say("hello").await;
+    dead.turn().await;
+    let handle = dead.handle().await;
+    // What fills the windows of its connection, as nobody reads it any more.
+    dead.say("say 60 long words").await;
+    for _ in 0..32 {
+        dead.send(ToServer::Ping(v1::Ping::default())).await;
+    }
+    // Another connection: the windows of this one are full.
+    let channel = connect(server.grpc_addr).await;
+    let refused = refusal(&channel, setup(Modality::Text)).await;
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    let (mut call, _) = Call::begin(&channel, exactly(&handle)).await;
+    call.say("recall").await;
+    assert_eq!(call.turn().await.text, "hello");
+    let refused = refusal(&channel, setup(Modality::Text)).await;
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    drop(dead);
+}

@@ -25,7 +25,7 @@ use super::parked::Parked;
 use super::pictures::Eye;
 use super::setup::{self, ReadSetup};
 use super::{Dialect, Shared};
-use crate::admission::{Place, Waiting, shutting_down};
+use crate::admission::{Left, Place, Waiting, shutting_down};
 use crate::driver::{Conversation, Ended, INBOUND_CAPACITY, Inbound, Moment, OUTBOUND_CAPACITY, Outbound, converse};
 use crate::logging::LogContent;
 use crate::resumption::{Redeemed, taken_over};
@@ -73,7 +73,9 @@ enum Standing {
     /// Its setup has not been read.
     Waiting(Waiting),
     /// It has a place.
-    Inside { _place: Place },
+    Inside { place: Place },
+    /// It had one, and its conversation goes on in another stream.
+    Left { _left: Left },
 }
 
 /// A client's standing while its conversation runs. Given back however that ends, so that another can begin with it.
@@ -87,9 +89,20 @@ impl Held {
     /// Takes a place, unless there is one already.
     fn enter(&mut self) -> Result<(), Problem> {
         if let Some(Standing::Waiting(waiting)) = &self.standing {
-            self.standing = Some(Standing::Inside { _place: waiting.enter()? });
+            self.standing = Some(Standing::Inside { place: waiting.enter()? });
         }
         Ok(())
+    }
+
+    /// Gives the place up for the stream in which the conversation goes on.
+    fn leave(&mut self) {
+        self.standing = match self.standing.take() {
+            Some(Standing::Inside { place }) => Some(match place.leave() {
+                Ok(left) => Standing::Left { _left: left },
+                Err(place) => Standing::Inside { place },
+            }),
+            other => other,
+        };
     }
 }
 
@@ -388,7 +401,7 @@ impl Task {
         let conversation = Conversation { setup, settings, output, echo_gate: self.shared.echo_gate, moments };
         let ended = tokio::select! {
             ended = converse(&shared.engine, &shared.media, conversation, from_client, words) => ended,
-            problem = self.read(eye, inbound, ending) => Err(problem),
+            problem = self.read(eye, inbound, ending, held) => Err(problem),
             problem = Shared::cut_off(shared.drain.clone()) => Err(problem),
         };
         match &ended {
@@ -451,26 +464,24 @@ impl Task {
         mut eye: Eye,
         inbound: mpsc::Sender<Inbound>,
         mut ending: Option<watch::Receiver<bool>>,
+        held: &mut Held,
     ) -> Problem {
         let mut drain = self.shared.drain.clone();
         // The setup is message 0.
         for number in 1_u64.. {
             let message = tokio::select! {
                 message = self.stream.next() => message,
-                () = told_to_end(&mut ending) => {
-                    let _ = inbound.send(Inbound::Event(Input::Leave(taken_over()))).await;
-                    return never(inbound).await;
-                }
+                () = told_to_end(&mut ending) => return give_way(held, inbound).await,
                 deadline = draining(&mut drain) => {
                     // The turn that is owed is finished, if it can be in time.
                     let left = deadline.saturating_duration_since(Instant::now());
                     let _ = self.own.try_send(Box::new(FromServer::GoAway(v1::GoAway { time_left: left.try_into().ok() })));
                     let _ = inbound.send(Inbound::Event(Input::Drain(shutting_down()))).await;
-                    let problem = tokio::select! {
-                        () = sleep_until(deadline) => shutting_down(),
-                        () = told_to_end(&mut ending) => taken_over(),
+                    tokio::select! {
+                        () = sleep_until(deadline) => {}
+                        () = told_to_end(&mut ending) => return give_way(held, inbound).await,
                     };
-                    let _ = inbound.send(Inbound::Event(Input::Park(problem))).await;
+                    let _ = inbound.send(Inbound::Event(Input::Park(shutting_down()))).await;
                     return never(inbound).await;
                 }
             };
@@ -478,11 +489,8 @@ impl Task {
                 Some(Ok(message)) => message,
                 None => {
                     let _ = inbound.send(Inbound::Event(Input::HalfClose)).await;
-                    // Open until the driver has finished: a closed queue would mean that the client is gone.
-                    tokio::select! {
-                        problem = never(inbound) => return problem,
-                        () = told_to_end(&mut ending) => return taken_over(),
-                    }
+                    told_to_end(&mut ending).await;
+                    return give_way(held, inbound).await;
                 }
                 Some(Err(Broken::Unreadable(problem))) => return problem,
                 Some(Err(Broken::Gone)) => {
@@ -492,28 +500,52 @@ impl Task {
             };
             let playing = Some(self.playing.load(Ordering::Relaxed)).filter(|turn| *turn > 0).map(TurnId);
             let actions = inbound::read(message, playing);
-            let last = actions.iter().rposition(|action| matches!(action, Action::Pass(_) | Action::Look { .. }));
-            for (at, action) in actions.into_iter().enumerate() {
-                let action = eye.open(action).await;
-                if Some(at) == last {
-                    drop(inbound.send(Inbound::Mark(number)).await);
-                }
-                let Some(action) = action else { continue };
-                match action {
-                    Action::Look { .. } => unreachable!("the eye has opened it"),
-                    // The driver has ended when nobody receives; its result is on the way.
-                    Action::Pass(word) => drop(inbound.send(word).await),
-                    Action::Pong(payload) => {
-                        drop(self.own.send(Box::new(FromServer::Pong(v1::Pong { payload }))).await)
-                    }
-                    Action::Note(problem) => tell(&self.own, problem).await,
-                    Action::Complain(problem) if self.dialect == Dialect::Causerie => tell(&self.own, problem).await,
-                    Action::Complain(problem) | Action::End(problem) => return problem,
-                }
+            let passing = pass(number, actions, &mut eye, &inbound, (&self.own, self.dialect));
+            tokio::select! {
+                problem = passing => if let Some(problem) = problem {
+                    return problem;
+                },
+                // A client that is gone without a word leaves queues full.
+                () = told_to_end(&mut ending) => return give_way(held, inbound).await,
             }
         }
         pending().await
     }
+}
+
+/// Passes on what a message of the client says. What is wrong with it, if that ends the conversation.
+async fn pass(
+    number: u64,
+    actions: Vec<Action>,
+    eye: &mut Eye,
+    inbound: &mpsc::Sender<Inbound>,
+    (own, dialect): (&mpsc::Sender<Box<FromServer>>, Dialect),
+) -> Option<Problem> {
+    let last = actions.iter().rposition(|action| matches!(action, Action::Pass(_) | Action::Look { .. }));
+    for (at, action) in actions.into_iter().enumerate() {
+        let action = eye.open(action).await;
+        if Some(at) == last {
+            drop(inbound.send(Inbound::Mark(number)).await);
+        }
+        let Some(action) = action else { continue };
+        match action {
+            Action::Look { .. } => unreachable!("the eye has opened it"),
+            // The driver has ended when nobody receives; its result is on the way.
+            Action::Pass(word) => drop(inbound.send(word).await),
+            Action::Pong(payload) => drop(own.send(Box::new(FromServer::Pong(v1::Pong { payload }))).await),
+            Action::Note(problem) => tell(own, problem).await,
+            Action::Complain(problem) if dialect == Dialect::Causerie => tell(own, problem).await,
+            Action::Complain(problem) | Action::End(problem) => return Some(problem),
+        }
+    }
+    None
+}
+
+/// The conversation goes on in another stream: what it is there for is parked.
+async fn give_way(held: &mut Held, inbound: mpsc::Sender<Inbound>) -> Problem {
+    held.leave();
+    let _ = inbound.send(Inbound::Event(Input::Leave(taken_over()))).await;
+    never(inbound).await
 }
 
 /// Holds the queue open, as a closed one would mean that the client is gone.

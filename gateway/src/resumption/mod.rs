@@ -51,6 +51,8 @@ pub struct Resumption {
 
 /// A stream that holds a conversation.
 struct Open {
+    /// Who it is.
+    caller: Option<String>,
     /// Set to end it.
     end: watch::Sender<bool>,
     /// Closed when it has ended.
@@ -162,12 +164,17 @@ impl Resumption {
         }
     }
 
+    /// Whether `caller` has a stream that holds a conversation.
+    pub fn is_held_by(&self, caller: Option<&str>) -> bool {
+        lock(&self.open).values().any(|open| open.caller.as_deref() == caller)
+    }
+
     /// A stream begins to hold a conversation, a new one or one that was redeemed.
     pub fn hold(self: &Arc<Self>, redeemed: Option<&Redeemed>, caller: Option<String>) -> Hold {
         let conversation = redeemed.map_or_else(random, |redeemed| redeemed.conversation);
         let (end, ending) = watch::channel(false);
         let (running, ended) = watch::channel(());
-        lock(&self.open).insert(conversation, Open { end, ended });
+        lock(&self.open).insert(conversation, Open { caller: caller.clone(), end, ended });
         let generation = redeemed.map_or(0, |redeemed| redeemed.generation);
         Hold { resumption: self.clone(), conversation, generation, caller, ending, _running: running }
     }
