@@ -31,7 +31,7 @@ pub enum OmniError {
     /// Tensors that the configuration calls for are not in the checkpoint.
     #[error("the checkpoint lacks {count} tensors, {first} for one")]
     MissingTensors {
-        /// How many.
+        /// How many were found missing.
         count: usize,
         /// The first of them.
         first: String,

@@ -157,7 +157,7 @@ impl Layout {
 
     /// Bytes of all blocks.
     pub fn bytes(&self) -> u64 {
-        self.position_bytes() * self.block as u64 * self.blocks as u64
+        self.position_bytes().saturating_mul(self.block as u64).saturating_mul(self.blocks as u64)
     }
 
     /// Where a position's keys (or values) begin in those of a layer, in values: far beyond 2³¹ where windows are long.

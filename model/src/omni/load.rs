@@ -59,6 +59,8 @@ pub(super) struct Loader<'a> {
     placed: Cell<u64>,
     used: RefCell<BTreeSet<String>>,
     missing: RefCell<Vec<String>>,
+    /// Zeros that may still stand for missing tensors.
+    zeros: Cell<usize>,
 }
 
 impl<'a> Loader<'a> {
@@ -70,6 +72,7 @@ impl<'a> Loader<'a> {
             placed: Cell::default(),
             used: RefCell::default(),
             missing: RefCell::default(),
+            zeros: Cell::new(checkpoint.sizes(0).values().map(|size| size.parameters).sum()),
         }
     }
 
@@ -86,13 +89,22 @@ impl<'a> Loader<'a> {
 
     /// The values of a tensor of that shape, to be [packed](Loader::pack).
     pub(super) fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, OmniError> {
-        let Some(tensor) = self.find(name, shape)? else { return Ok(vec![0.0; shape.iter().product()]) };
+        let Some(tensor) = self.find(name, shape)? else { return self.absent(shape) };
         let values = tensor.floats(name)?;
         self.checkpoint.release(name);
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => Err(OmniError::NotFinite { name: name.to_owned(), index, value: values[index] }),
             None => Ok(values),
         }
+    }
+
+    /// Zeros for a missing tensor. Where more is missing than is there, the configuration is of another model: there is no
+    /// use in going through all of it, and it may be of any size.
+    fn absent(&self, shape: &[usize]) -> Result<Vec<f32>, OmniError> {
+        let values = shape.iter().try_fold(1_usize, |values, side| values.checked_mul(*side));
+        let left = values.and_then(|values| self.zeros.get().checked_sub(values));
+        self.zeros.set(left.ok_or_else(|| missing(&self.missing.borrow()))?);
+        Ok(vec![0.0; shape.iter().product()])
     }
 
     /// A vector of `n` values.
@@ -146,9 +158,9 @@ impl<'a> Loader<'a> {
 
     /// As [`Loader::finish`], where a part of the checkpoint is not used.
     pub(super) fn finish_without(self, unused: Option<&str>) -> Result<u64, OmniError> {
-        let missing = self.missing.into_inner();
-        if let Some(first) = missing.first() {
-            return Err(OmniError::MissingTensors { count: missing.len(), first: first.clone() });
+        let absent = self.missing.into_inner();
+        if !absent.is_empty() {
+            return Err(missing(&absent));
         }
         let used = self.used.into_inner();
         let known = |name: &str| used.contains(name) || unused.is_some_and(|part| name.starts_with(part));
@@ -158,6 +170,10 @@ impl<'a> Loader<'a> {
             None => Ok(self.placed.get()),
         }
     }
+}
+
+fn missing(names: &[String]) -> OmniError {
+    OmniError::MissingTensors { count: names.len(), first: names.first().cloned().unwrap_or_default() }
 }
 
 /// Packs `values`, a matrix `[n, k]`, as they are.

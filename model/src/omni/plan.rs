@@ -144,8 +144,9 @@ struct Counter {
 impl Counter {
     fn add(&mut self, kind: Option<NarrowType>, times: usize, n: usize, k: usize) {
         let (times, n, k) = (times as u64, n as u64, k as u64);
-        self.parameters += times * n * k;
-        self.bytes += times * kind.map_or(4 * n * k, |kind| kind.bytes(n, k));
+        let add = |sum: &mut u64, one: u64| *sum = sum.saturating_add(times.saturating_mul(one));
+        add(&mut self.parameters, n.saturating_mul(k));
+        add(&mut self.bytes, kind.map_or((4 * n).saturating_mul(k), |kind| kind.bytes(n, k)));
     }
 
     /// `times` matrices of a decoder's layers.

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::omni::OmniError;
 
-/// Far above every published model, and small enough that a product of two cannot overflow.
-const LARGEST: u64 = 1 << 31;
+/// Far above every published model, and small enough that a product of three cannot overflow.
+const LARGEST: usize = 1 << 20;
 
 /// An object inside the configuration, and where it is.
 #[derive(Clone)]
@@ -51,24 +51,40 @@ impl<'a> Fields<'a> {
 
     /// A count, one or more.
     pub(super) fn size(&self, name: &str) -> Result<usize, OmniError> {
+        self.size_to(name, LARGEST)
+    }
+
+    /// A count from one to `most`.
+    pub(super) fn size_to(&self, name: &str, most: usize) -> Result<usize, OmniError> {
         match self.required(name)?.as_u64() {
             Some(0) => Err(self.error(name, "is 0")),
-            Some(value) if value < LARGEST => Ok(value as usize),
-            _ => Err(self.error(name, format!("is {}, not a count", self.value[name]))),
+            Some(value) if value <= most as u64 => Ok(value as usize),
+            Some(value) => Err(self.error(name, format!("is {value}; the most is {most}"))),
+            None => Err(self.error(name, format!("is {}, not a count", self.value[name]))),
+        }
+    }
+
+    /// Refuses a flag that asks for what this implementation does not compute. Files may leave it out.
+    pub(super) fn refuse(&self, name: &str, refused: bool) -> Result<(), OmniError> {
+        match self.optional(name) {
+            Some(_) if self.flag(name)? == refused => {
+                Err(self.error(name, format!("is {refused}; known is {}", !refused)))
+            }
+            _ => Ok(()),
         }
     }
 
     /// Numbers of layers and the like, which may be 0.
     pub(super) fn indices(&self, name: &str) -> Result<Vec<usize>, OmniError> {
         let list = self.required(name)?.as_array().ok_or_else(|| self.error(name, "is not a list"))?;
-        let number = |value: &Value| value.as_u64().filter(|v| *v < LARGEST).map(|v| v as usize);
+        let number = |value: &Value| value.as_u64().filter(|v| *v < LARGEST as u64).map(|v| v as usize);
         let numbers: Option<Vec<usize>> = list.iter().map(number).collect();
         numbers.ok_or_else(|| self.error(name, format!("is {}, not a list of numbers", self.value[name])))
     }
 
     pub(super) fn token(&self, name: &str) -> Result<u32, OmniError> {
         let value = self.required(name)?.as_u64();
-        let id = value.filter(|v| *v < LARGEST).ok_or_else(|| self.error(name, "is not a token"))?;
+        let id = value.filter(|v| *v < LARGEST as u64).ok_or_else(|| self.error(name, "is not a token"))?;
         Ok(id as u32)
     }
 

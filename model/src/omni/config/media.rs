@@ -3,6 +3,12 @@
 use super::Fields;
 use crate::omni::OmniError;
 
+/// The longest chunk of speech, half of it in mel frames: no tensor tells of it.
+const LONGEST_WINDOW: usize = 1_500;
+/// The largest side of a patch, in pixels, and of what becomes one token, in patches.
+const LARGEST_PATCH: usize = 256;
+const LARGEST_MERGE: usize = 16;
+
 /// The audio tower.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AudioConfig {
@@ -29,6 +35,7 @@ pub struct AudioConfig {
 impl AudioConfig {
     pub(super) fn read(fields: &Fields<'_>) -> Result<Self, OmniError> {
         fields.expect("activation_function", "gelu")?;
+        fields.refuse("scale_embedding", true)?;
         let config = Self {
             mels: fields.size("num_mel_bins")?,
             layers: fields.size("encoder_layers")?,
@@ -37,7 +44,7 @@ impl AudioConfig {
             hidden: fields.size("d_model")?,
             channels: fields.size("downsample_hidden_size")?,
             output: fields.size("output_dim")?,
-            chunk: 2 * fields.size("n_window")?,
+            chunk: 2 * fields.size_to("n_window", LONGEST_WINDOW)?,
             block: fields.size("n_window_infer")?,
         };
         if !config.hidden.is_multiple_of(2 * config.heads) || config.hidden < 4 {
@@ -79,7 +86,8 @@ pub struct VisionConfig {
     pub merge: usize,
     /// `out_hidden_size`.
     pub output: usize,
-    /// The side of the square table of positions that `num_position_embeddings` counts.
+    /// The side of the square table of positions: `num_position_embeddings` counts its entries. The published checkpoints
+    /// do not have that field; theirs has an entry for every patch of a picture of `image_size`.
     pub side: usize,
     /// `deepstack_visual_indexes`: layers whose output goes to the thinker's first layers.
     pub deepstack: Vec<usize>,
@@ -88,20 +96,17 @@ pub struct VisionConfig {
 impl VisionConfig {
     pub(super) fn read(fields: &Fields<'_>) -> Result<Self, OmniError> {
         fields.expect("hidden_act", "gelu_pytorch_tanh")?;
-        let table = fields.size("num_position_embeddings")?;
-        let side = table.isqrt();
-        if side * side != table || side < 2 {
-            return Err(fields.error("num_position_embeddings", format!("is {table}, which is not a square")));
-        }
+        fields.refuse("apply_vit_abs_pos_embed", false)?;
+        let side = side(fields)?;
         let config = Self {
             layers: fields.size("depth")?,
             hidden: fields.size("hidden_size")?,
             inner: fields.size("intermediate_size")?,
             heads: fields.size("num_heads")?,
             channels: fields.size("in_channels")?,
-            patch: fields.size("patch_size")?,
+            patch: fields.size_to("patch_size", LARGEST_PATCH)?,
             frames: fields.size("temporal_patch_size")?,
-            merge: fields.size("spatial_merge_size")?,
+            merge: fields.size_to("spatial_merge_size", LARGEST_MERGE)?,
             output: fields.size("out_hidden_size")?,
             side,
             deepstack: fields.indices("deepstack_visual_indexes")?,
@@ -120,4 +125,19 @@ impl VisionConfig {
     pub fn patch_values(&self) -> usize {
         self.channels * self.frames * self.patch * self.patch
     }
+}
+
+fn side(fields: &Fields<'_>) -> Result<usize, OmniError> {
+    let field = fields.either("num_position_embeddings", "image_size");
+    let value = fields.size(field)?;
+    let (side, whole) = if field == "image_size" {
+        let patch = fields.size("patch_size")?;
+        (value / patch, value.is_multiple_of(patch))
+    } else {
+        (value.isqrt(), value.isqrt().pow(2) == value)
+    };
+    if !whole || side < 2 {
+        return Err(fields.error(field, format!("is {value}, which is no square of patches")));
+    }
+    Ok(side)
 }

@@ -145,23 +145,33 @@ impl Config {
             let problem = format!("has more entries than the thinker's {} layers", text.layers);
             return Err(OmniError::config("thinker_config.vision_config.deepstack_visual_indexes", problem));
         }
+        let outside = self.named_ids().into_iter().find(|(_, token)| *token as usize >= text.vocabulary);
+        outside.map_or(Ok(()), |(field, token)| {
+            let problem = format!("is {token}, outside of the vocabulary of {}", text.vocabulary);
+            Err(OmniError::config(field, problem))
+        })
+    }
+
+    /// The tokens that mean something, by their fields.
+    pub(super) fn named_ids(&self) -> [(&'static str, u32); 15] {
         let (ids, media) = (&self.ids, &self.thinker.media);
-        for (field, token) in [
+        [
             ("im_start_token_id", ids.im_start),
             ("im_end_token_id", ids.im_end),
+            ("system_token_id", ids.system),
+            ("user_token_id", ids.user),
+            ("assistant_token_id", ids.assistant),
             ("tts_pad_token_id", ids.tts_pad),
             ("tts_bos_token_id", ids.tts_bos),
             ("tts_eos_token_id", ids.tts_eos),
             ("thinker_config.audio_token_id", media.audio),
             ("thinker_config.image_token_id", media.image),
             ("thinker_config.video_token_id", media.video),
-        ] {
-            if token as usize >= text.vocabulary {
-                let problem = format!("is {token}, outside of the vocabulary of {}", text.vocabulary);
-                return Err(OmniError::config(field, problem));
-            }
-        }
-        Ok(())
+            ("thinker_config.audio_start_token_id", media.audio_start),
+            ("thinker_config.audio_end_token_id", media.audio_end),
+            ("thinker_config.vision_start_token_id", media.vision_start),
+            ("thinker_config.vision_end_token_id", media.vision_end),
+        ]
     }
 }
 

@@ -3,6 +3,9 @@
 use super::{Fields, RopeConfig, TextConfig};
 use crate::omni::OmniError;
 
+/// Samples that a frame may have: two seconds.
+const LONGEST_FRAME: usize = 48_000;
+
 /// The talker and its code predictor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TalkerConfig {
@@ -120,6 +123,7 @@ pub struct Code2WavConfig {
 impl Code2WavConfig {
     pub(super) fn read(fields: &Fields<'_>) -> Result<Self, OmniError> {
         fields.expect("hidden_act", "silu")?;
+        fields.refuse("attention_bias", true)?;
         let (hidden, heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
         let head_dim = match fields.optional("head_dim") {
             Some(_) => fields.size("head_dim")?,
@@ -151,8 +155,9 @@ impl Code2WavConfig {
                 fields.error("upsample_rates", format!("is {:?} for decoder_dim {}", config.rates, config.channels))
             );
         }
-        if config.ratios.contains(&0) {
-            return Err(fields.error("upsampling_ratios", format!("is {:?}", config.ratios)));
+        let samples = config.rates.iter().chain(&config.ratios).try_fold(1_usize, |all, rate| all.checked_mul(*rate));
+        if config.ratios.contains(&0) || samples.is_none_or(|samples| samples > LONGEST_FRAME) {
+            return Err(fields.error("upsampling_ratios", format!("is {:?} after {:?}", config.ratios, config.rates)));
         }
         Ok(config)
     }

@@ -3,6 +3,9 @@
 use super::Fields;
 use crate::omni::OmniError;
 
+/// Positions that a configuration may have.
+const LONGEST_CONTEXT: usize = 1 << 31;
+
 /// A pre-norm decoder with rotary positions and grouped queries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextConfig {
@@ -112,9 +115,8 @@ impl TextConfig {
 
     fn with(fields: &Fields<'_>, feed_forward: FeedForwardConfig) -> Result<Self, OmniError> {
         fields.expect("hidden_act", "silu")?;
-        if fields.optional("attention_bias").is_some() && fields.flag("attention_bias")? {
-            return Err(fields.error("attention_bias", "is true; known is false"));
-        }
+        fields.refuse("attention_bias", true)?;
+        fields.refuse("use_sliding_window", true)?;
         let (heads, kv_heads) = (fields.size("num_attention_heads")?, fields.size("num_key_value_heads")?);
         if !heads.is_multiple_of(kv_heads) {
             return Err(fields.error("num_key_value_heads", format!("is {kv_heads}, which does not divide {heads}")));
@@ -131,7 +133,7 @@ impl TextConfig {
             kv_heads,
             head_dim,
             norm_eps: fields.float("rms_norm_eps")? as f32,
-            context: fields.size("max_position_embeddings")?,
+            context: fields.size_to("max_position_embeddings", LONGEST_CONTEXT)?,
             rope: RopeConfig::read(fields, head_dim)?,
             feed_forward,
         })
@@ -170,9 +172,10 @@ impl RopeConfig {
         let kind = rope.either("rope_type", "type");
         let scaling = match rope.text(kind)? {
             "default" | "mrope" => Scaling::None,
-            "yarn" => {
-                Scaling::Yarn { factor: rope.float("factor")?, trained: rope.size("original_max_position_embeddings")? }
-            }
+            "yarn" => Scaling::Yarn {
+                factor: rope.float("factor")?,
+                trained: rope.size_to("original_max_position_embeddings", LONGEST_CONTEXT)?,
+            },
             other => return Err(rope.error(kind, format!("is `{other}`; known are `default` and `yarn`"))),
         };
         let sections = match rope.optional("mrope_section") {

@@ -36,16 +36,22 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// Reads `tokenizer.json` and the template of the folder `dir`: `chat_template.jinja`, or `chat_template` in
+    /// Reads the vocabulary and the template of the folder `dir`: `chat_template.jinja`, or `chat_template` in
     /// `chat_template.json` or `tokenizer_config.json`. Without one it is ChatML.
     ///
     /// # Errors
     /// [`LoadError`] naming the file that is not what it should be.
     pub(super) fn read(dir: &Path, config: &Config) -> Result<Self, LoadError> {
-        let tokenizer = Tokenizer::read_json(&dir.join("tokenizer.json"))?;
+        let tokenizer = Tokenizer::read_folder(dir)?;
         let vocabulary = config.thinker.text.vocabulary;
         if tokenizer.len() > vocabulary {
             return Err(LoadError::Vocabulary { tokens: tokenizer.len(), vocabulary });
+        }
+        let tokens = tokenizer.len();
+        // Of the talker's words only the ids are used.
+        let mut named = config.named_ids().into_iter().filter(|(field, _)| !field.starts_with("tts_"));
+        if let Some((field, token)) = named.find(|(_, token)| *token as usize >= tokens) {
+            return Err(LoadError::Unwritten { field, token, tokens });
         }
         let (path, source) = match template(dir)? {
             Some((path, source)) => (path, source),

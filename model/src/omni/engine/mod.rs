@@ -79,6 +79,16 @@ pub enum LoadError {
         /// Of the model.
         vocabulary: usize,
     },
+    /// A token that the configuration gives a meaning is not in the tokenizer.
+    #[error("config.json: {field}: is {token}, the tokenizer has {tokens} tokens")]
+    Unwritten {
+        /// The field of the configuration.
+        field: &'static str,
+        /// The token.
+        token: u32,
+        /// Tokens of the tokenizer.
+        tokens: usize,
+    },
 }
 
 /// What the engine would need, before anything is loaded.

@@ -126,6 +126,15 @@ fn shards_are_one_checkpoint_and_must_hold_what_the_index_promises() {
     };
     index(names.clone());
     assert!(folder.load().is_ok());
+    let whole = std::fs::read(folder.0.join("model-00002-of-00002.safetensors")).unwrap();
+    std::fs::write(folder.0.join("model-00002-of-00002.safetensors"), &whole[..whole.len() - 9]).unwrap();
+    let error = folder.error();
+    assert!(matches!(&error, OmniError::Malformed { path, .. } if path.ends_with("model-00002-of-00002.safetensors")));
+    std::fs::remove_file(folder.0.join("model-00002-of-00002.safetensors")).unwrap();
+    assert!(folder.error().to_string().contains("model-00002-of-00002.safetensors"));
+    folder.write("model-00002-of-00002.safetensors", &tensors[199..]);
+    assert!(folder.error().to_string().contains("is in another shard too"));
+    std::fs::write(folder.0.join("model-00002-of-00002.safetensors"), whole).unwrap();
     let mut wrong = names.clone();
     wrong[0].1 = json!("model-00002-of-00002.safetensors");
     index(wrong);
@@ -195,12 +204,25 @@ fn a_configuration_that_contradicts_itself_or_its_tensors_is_refused() {
         ("/thinker_config/text_config/hidden_act", json!("relu"), "hidden_act: is `relu`; known is `silu`"),
         ("/talker_config/accept_hidden_layer", json!(5), "accept_hidden_layer: is 5 of 4 layers"),
         ("/thinker_config/audio_token_id", json!(400), "outside of the vocabulary of 320"),
+        (
+            "/thinker_config/vision_start_token_id",
+            json!(320),
+            "vision_start_token_id: is 320, outside of the vocabulary",
+        ),
+        ("/assistant_token_id", json!(77091), "assistant_token_id: is 77091, outside of the vocabulary"),
+        ("/talker_config/speaker_id/ethan", json!(5_000), "ethan: is 5000, outside of the vocabulary"),
+        ("/thinker_config/text_config/use_sliding_window", json!(true), "is true; known is false"),
+        ("/thinker_config/audio_config/scale_embedding", json!(true), "is true; known is false"),
+        ("/thinker_config/vision_config/apply_vit_abs_pos_embed", json!(false), "is false; known is true"),
+        ("/thinker_config/audio_config/n_window", json!(1_000_000), "n_window: is 1000000; the most is 1500"),
+        ("/code2wav_config/upsampling_ratios", json!([1_000, 1_000]), "upsampling_ratios: is [1000, 1000] after"),
         ("/code2wav_config/codebook_size", json!(65), "codebook_size"),
         ("/thinker_config/text_config/num_hidden_layers", json!(0), "num_hidden_layers: is 0"),
-        ("/thinker_config/vision_config/num_position_embeddings", json!(63), "is 63, which is not a square"),
+        ("/thinker_config/vision_config/num_position_embeddings", json!(63), "is 63, which is no square of patches"),
     ] {
         let mut config: Value = serde_json::from_str(&text).unwrap();
-        *config.pointer_mut(path).unwrap() = value;
+        let (parent, name) = path.rsplit_once('/').unwrap();
+        config.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert(name.to_owned(), value);
         let error = Config::parse(&config.to_string()).expect_err(path).to_string();
         assert!(error.contains(words), "{path}: {error}");
     }
@@ -209,6 +231,63 @@ fn a_configuration_that_contradicts_itself_or_its_tensors_is_refused() {
     std::fs::write(folder.0.join("config.json"), changed).unwrap();
     std::fs::copy(tiny().join("model.safetensors"), folder.0.join("model.safetensors")).unwrap();
     assert!(matches!(folder.error(), OmniError::MissingTensors { .. }));
+}
+
+/// The checkpoints as they are published have no `num_position_embeddings`, and their angles in two fields.
+#[test]
+fn the_published_spelling_is_read_like_the_newer_one() {
+    let text = std::fs::read_to_string(tiny().join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    let vision = config.pointer_mut("/thinker_config/vision_config").unwrap().as_object_mut().unwrap();
+    assert_eq!(vision.remove("num_position_embeddings"), Some(json!(64)));
+    vision.insert("image_size".into(), json!(128));
+    for part in ["thinker_config/text_config", "talker_config/text_config", "talker_config/code_predictor_config"] {
+        let part = config.pointer_mut(&format!("/{part}")).unwrap().as_object_mut().unwrap();
+        let mut rope = part.remove("rope_parameters").unwrap();
+        part.insert("rope_theta".into(), rope.as_object_mut().unwrap().remove("rope_theta").unwrap());
+        part.insert("rope_scaling".into(), if rope["mrope_section"].is_null() { Value::Null } else { rope });
+    }
+    assert_eq!(Config::parse(&config.to_string()).unwrap(), Config::parse(&text).unwrap());
+    config["thinker_config"]["vision_config"]["image_size"] = json!(130);
+    let error = Config::parse(&config.to_string()).unwrap_err().to_string();
+    assert!(error.contains("image_size: is 130, which is no square of patches"), "{error}");
+}
+
+/// Whatever number stands in a configuration: it is refused, or agrees with the tensors. Nothing is allocated for what is
+/// not there.
+#[test]
+fn no_number_of_a_configuration_is_too_much() {
+    let text = std::fs::read_to_string(tiny().join("config.json")).unwrap();
+    let whole: Value = serde_json::from_str(&text).unwrap();
+    let folder = Folder::new("numbers");
+    std::fs::copy(tiny().join("model.safetensors"), folder.0.join("model.safetensors")).unwrap();
+    let (mut refused, mut loaded) = (0, 0);
+    for (path, value) in leaves(&whole, "") {
+        let other = |n: u64| if value.is_array() { json!([n, n, n, n]) } else { json!(n) };
+        if !value.is_number() && !value.is_array() {
+            continue;
+        }
+        for n in [0, 3, 1 << 20, (1 << 31) - 1, u64::MAX] {
+            let mut changed = whole.clone();
+            *changed.pointer_mut(&path).unwrap() = other(n);
+            std::fs::write(folder.0.join("config.json"), changed.to_string()).unwrap();
+            match folder.load() {
+                Ok(_) => loaded += 1,
+                Err(error) => {
+                    refused += 1;
+                    let known = matches!(
+                        error,
+                        OmniError::Config { .. }
+                            | OmniError::Shape { .. }
+                            | OmniError::MissingTensors { .. }
+                            | OmniError::ExtraTensors { .. }
+                    );
+                    assert!(known, "{path} = {n}: {error}");
+                }
+            }
+        }
+    }
+    assert!(refused > 300 && loaded > 10, "{refused} refused, {loaded} loaded");
 }
 
 #[test]

@@ -123,6 +123,48 @@ fn blocks_of_a_second_are_heard_sooner_and_otherwise() {
 }
 
 #[test]
+fn a_vocabulary_that_does_not_fit_the_model_is_named() {
+    let with = |name: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let folder = Folder::new(name, "\"model_type\"", "\"model_type\"");
+        let path = folder.0.join("tokenizer.json");
+        let mut tokenizer = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut tokenizer);
+        std::fs::write(path, tokenizer.to_string()).unwrap();
+        OmniEngine::load(&Options { model: folder.0.clone(), ..options(1) }).err().unwrap()
+    };
+    let more = with("vocabulary-more", &|t| t["added_tokens"][3]["id"] = 320.into());
+    assert!(matches!(more, LoadError::Vocabulary { tokens: 321, vocabulary: 320 }), "{more}");
+    let fewer = with("vocabulary-fewer", &|t| _ = t["added_tokens"].as_array_mut().unwrap().drain(46..));
+    let named = matches!(fewer, LoadError::Unwritten { field: "system_token_id", token: 302, tokens: 302 });
+    assert!(named, "{fewer}");
+}
+
+/// The published checkpoints have the older files.
+#[test]
+fn a_vocabulary_in_several_files_is_the_same() {
+    let folder = Folder::new("vocabulary-files", "\"model_type\"", "\"model_type\"");
+    let file = std::fs::read_to_string(tiny().join("tokenizer.json")).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+    let mut words = file["model"]["vocab"].clone();
+    // A pair, so that there is something to merge; and what the tiny vocabulary adds.
+    words["he"] = 256.into();
+    let added = file["added_tokens"].as_array().unwrap().iter().skip(1);
+    let added: serde_json::Map<String, serde_json::Value> =
+        added.map(|token| (token["id"].to_string(), token.clone())).collect();
+    let config = serde_json::json!({ "added_tokens_decoder": added, "chat_template": null });
+    std::fs::remove_file(folder.0.join("tokenizer.json")).unwrap();
+    let error = OmniEngine::load(&Options { model: folder.0.clone(), ..options(1) }).err().unwrap().to_string();
+    assert!(error.contains("tokenizer.json"), "{error}");
+    std::fs::write(folder.0.join("vocab.json"), words.to_string()).unwrap();
+    std::fs::write(folder.0.join("tokenizer_config.json"), config.to_string()).unwrap();
+    let error = OmniEngine::load(&Options { model: folder.0.clone(), ..options(1) }).err().unwrap().to_string();
+    assert!(error.contains("merges.txt"), "{error}");
+    std::fs::write(folder.0.join("merges.txt"), "#version: 0.2\nh e\n").unwrap();
+    let e = OmniEngine::load(&Options { model: folder.0.clone(), ..options(1) }).unwrap();
+    assert_eq!(e.form.tokenizer.encode("he<|im_end|>\u{e9}", true), [256, 301, 0xc3, 0xa9]);
+}
+
+#[test]
 fn what_does_not_fit_is_refused_before_it_is_loaded() {
     let plan = plan(&options(4)).unwrap();
     let least = plan.bytes();
