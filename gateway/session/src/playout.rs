@@ -22,9 +22,10 @@ const REPORT_LIFE: Duration = Duration::from_millis(500);
 /// A client that reports nothing for this long has stopped reporting, not playing.
 const REPORT_SILENCE: Duration = Duration::from_secs(5);
 
-/// The lead while somebody may be beginning to speak: what was sent cannot be called back, and this much is enough for
-/// the moment in which it turns out.
-const CAUTIOUS_LEAD: Duration = Duration::from_millis(80);
+/// The lead while somebody may be beginning to speak, and the longest piece: what was sent cannot be called back, and this
+/// much is enough for the moment in which it turns out. A piece still leaves 40 ms before it is heard.
+const CAUTIOUS_LEAD: Duration = Duration::from_millis(60);
+const CAUTIOUS_PIECE: Duration = Duration::from_millis(20);
 
 /// Credit is renewed when this much of it was used.
 const CREDIT_STEP: Duration = Duration::from_secs(1);
@@ -120,7 +121,7 @@ impl Playout {
             Some(_) => {}
         }
         let start = self.sent;
-        let count = self.piece.min(self.waiting.len() as u64);
+        let count = self.next();
         self.sent += count;
         // By slices, which are copied at once; the samples of an iterator are moved one by one.
         let (front, back) = self.waiting.as_slices();
@@ -140,10 +141,16 @@ impl Playout {
             None => MediaTime::ZERO,
             Some(anchor) => {
                 let lead = if self.cautious { self.lead.min(CAUTIOUS_LEAD) } else { self.lead };
-                let piece = RATE.duration(self.piece.min(self.waiting.len() as u64));
+                let piece = RATE.duration(self.next());
                 (anchor + RATE.duration(self.sent)).saturating_sub(lead.saturating_sub(piece))
             }
         })
+    }
+
+    /// Length of the next piece.
+    fn next(&self) -> u64 {
+        let piece = if self.cautious { self.piece.min(RATE.samples(CAUTIOUS_PIECE)) } else { self.piece };
+        piece.min(self.waiting.len() as u64)
     }
 
     /// Whether somebody may be beginning to speak: as little as possible is to be on its way then.
@@ -326,7 +333,7 @@ mod tests {
         let sent = playout.sent() / 24;
         let left: Vec<_> = departures(&mut playout, 400).into_iter().collect();
         assert_eq!(left[0], (sent - 40, sent), "it waits until what was sent is heard but for 40 ms");
-        assert!(left.iter().all(|(at, start)| start + 40 - at <= 80), "{left:?}");
+        assert!(left.iter().all(|(at, start)| start + 20 - at <= 60), "{left:?}");
         playout.cautious(false);
         assert_eq!(playout.due(), Some(ms(playout.sent() / 24 - 160)));
         assert!(playout.pull(ms(400)).is_some());

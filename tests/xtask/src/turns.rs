@@ -14,7 +14,9 @@ use anyhow::Context as _;
 use causerie_codec::wav;
 use causerie_model::smart_turn::SmartTurn;
 use causerie_model::vad::{Vad, VadStream};
-use causerie_model_api::{Capabilities, Event, FinishReason, OutputSamples, Request, SessionId, TurnId, Usage, Voice};
+use causerie_model_api::{
+    Capabilities, Content, Event, FinishReason, OutputSamples, Request, Role, SessionId, TurnId, Usage, Voice,
+};
 use causerie_session::{Input, Output, ServerEvent, Session, Settings, Setup, Timing};
 use causerie_units::{MediaTime, SampleRate};
 use clap::Args;
@@ -28,11 +30,14 @@ const AFTER_MS: usize = 2_000;
 const PACKET_MS: u64 = 20;
 /// Of a reply, when somebody speaks into it.
 const INTO_MS: usize = 2_000;
-/// Length of a reply.
+/// Length of a reply, and of each of its words.
 const REPLY_MS: u64 = 30_000;
+const WORD_MS: u64 = 300;
 /// Each interruption is tried so often, each time a little later against the packets, the windows and the pieces.
 const TRIES: usize = 10;
 const LATER_MS: usize = 37;
+/// Pieces of the reply are on no clock that its listener's packets and windows are on.
+const PHASE_MS: u64 = 7;
 /// The way to the listener takes between these, in milliseconds.
 const JITTER: (u64, u64) = (20, 80);
 
@@ -195,7 +200,8 @@ impl<'a> Run<'a> {
                 Output::Engine(Request::Commit { .. }) => self.committed.push(self.now),
                 Output::Engine(Request::Cancel { turn, heard_until, .. }) => {
                     self.heard = heard_until.0;
-                    let event = Event::Truncated { turn, text_until: 0, usage: Usage::default() };
+                    let text_until = words(heard_until.0 / (WORD_MS * 24)).len();
+                    let event = Event::Truncated { turn, text_until, usage: Usage::default() };
                     self.events.push(Input::Engine(event));
                 }
                 Output::Client(ServerEvent::Audio { start, pcm, .. }) => {
@@ -213,17 +219,30 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// What the history has of the reply.
+    fn said(&self) -> String {
+        let mut said = self.session.history().filter(|item| item.role == Role::Model).flat_map(|item| &item.content);
+        said.find_map(|content| if let Content::Text(text) = content { Some(text.clone()) } else { None })
+            .unwrap_or_default()
+    }
+
     /// A long reply begins, asked for in writing.
     fn reply(&mut self) -> anyhow::Result<()> {
         self.take(Input::RealtimeText("Tell me a story.".into()))?;
         let turn = TurnId(1);
-        let pcm = vec![0.1; (REPLY_MS * 24) as usize];
-        let text = "word ".repeat((REPLY_MS / 300) as usize);
-        let text_until = text.len();
-        self.take(Input::Engine(Event::Text { turn, delta: text }))?;
-        self.take(Input::Engine(Event::Audio { turn, start: OutputSamples(0), pcm, text_until }))?;
+        let count = REPLY_MS / WORD_MS;
+        self.take(Input::Engine(Event::Text { turn, delta: words(count) }))?;
+        for n in 0..count {
+            let (start, pcm) = (OutputSamples(n * WORD_MS * 24), vec![0.1; (WORD_MS * 24) as usize]);
+            self.take(Input::Engine(Event::Audio { turn, start, pcm, text_until: words(n + 1).len() }))?;
+        }
         self.take(Input::Engine(Event::Done { turn, reason: FinishReason::Stop, usage: Usage::default() }))
     }
+}
+
+/// The first so many words of the reply.
+fn words(count: u64) -> String {
+    (1..=count).map(|n| format!("word{n} ")).collect()
 }
 
 /// After how much silence utterances are over, and how many are over too soon.
@@ -272,16 +291,18 @@ fn endpoints(networks: &Networks, clips: &[Clip]) -> anyhow::Result<()> {
 fn interruptions(networks: &Networks, clips: &[Clip]) -> anyhow::Result<()> {
     let mut seed = 7u64;
     let (mut silent, mut last, mut decided, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut exact, mut different) = (0, Vec::new());
     let mut counts = std::collections::BTreeMap::<String, [usize; 3]>::new();
     for clip in clips.iter().filter(|clip| !clip.kind.starts_with("turn/")) {
         let tries = if clip.kind == "interrupt" { TRIES } else { 1 };
-        for into_ms in (0..tries).map(|n| INTO_MS + n * LATER_MS) {
+        for (n, into_ms) in (0..tries).map(|n| (n as u64, INTO_MS + n * LATER_MS)) {
             let mut pcm = vec![0.0; into_ms * 16];
             pcm.extend(&clip.pcm);
             pcm.resize(pcm.len() + AFTER_MS * 16, 0.0);
             let onset = (into_ms * 16 + speech(&clip.pcm).0) as f64 / 16.0;
             // A reply lasts as long as the longest recording.
             let mut run = Run::new(networks, Timing::default(), pcm)?;
+            run.pass(Duration::from_millis(n * PHASE_MS))?;
             run.reply()?;
             run.run()?;
             let name = if clip.kind == "noise" { format!("noise, {}", clip.voice) } else { clip.kind.clone() };
@@ -297,6 +318,11 @@ fn interruptions(networks: &Networks, clips: &[Clip]) -> anyhow::Result<()> {
                 silent.push(stopped - onset);
                 decided.push(at.as_secs_f64() * 1e3 - onset);
                 memory.push(played - run.heard as f64 / 24.0);
+                let heard = words(played as u64 / WORD_MS);
+                match run.said() {
+                    said if said == heard.trim_end() => exact += 1,
+                    said => different.push(format!("{said:?} instead of {heard:?}")),
+                }
             }
         }
     }
@@ -305,6 +331,14 @@ fn interruptions(networks: &Networks, clips: &[Clip]) -> anyhow::Result<()> {
     println!("{}", table::row("the same at a listener 20 to 80 ms away", &silent));
     println!("{}", table::row("decided that it is one", &decided));
     println!("{}", table::row("played less what the history has as heard", &memory));
+    println!(
+        "\nwhat the model is told that it said: in {exact} the words that the listener heard to their end, and no more"
+    );
+    println!(
+        "in {} something else{}",
+        different.len(),
+        different.first().map(|it| format!(": {it}")).unwrap_or_default()
+    );
     println!("\nspoken into a reply: of so many, interrupted it, held it for a moment that a listener could notice");
     println!("(held ones that were interrupted are not counted as held)");
     for (name, [all, interrupted, held]) in counts {
