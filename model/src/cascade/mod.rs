@@ -193,6 +193,7 @@ impl<N: Networks> Cascade<N> {
                     seed: conversation.seed ^ turn.id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
                     reply: &turn.reply,
                     choice: turn.choice.as_ref(),
+                    functions: !conversation.config.tools.is_empty(),
                     constraint: turn.scanner.constraint().map(|a| (a, self.networks.pending(&turn.detokenizer))),
                 });
                 Some(Chunk { memory, tokens, draw })

@@ -111,6 +111,8 @@ pub(super) struct Draw<'a> {
     pub(super) seed: u64,
     /// Tokens of the reply so far.
     pub(super) reply: &'a [u32],
+    /// Whether functions are declared that the reply may call.
+    pub(super) functions: bool,
     /// What the text may go on with, and the bytes of it that the detokenizer holds back.
     pub(super) constraint: Option<(&'a Acceptor, &'a [u8])>,
     /// The reply is one of these.

@@ -24,6 +24,9 @@ pub(crate) struct ToolsArgs {
     /// A system instruction, instead of the engine's own.
     #[arg(long, default_value = "")]
     instruction: String,
+    /// How much likelier than any word a call must be; what suits the model if there is none.
+    #[arg(long)]
+    margin: Option<f32>,
     /// Only this set of questions: tuning or judging.
     #[arg(long)]
     set: Option<String>,
@@ -223,7 +226,8 @@ fn ask(
 /// Runs `cargo xtask tools`.
 pub(crate) fn tools(args: &ToolsArgs) -> anyhow::Result<()> {
     let folder = causerie_gateway::models::Folder::resolve(args.models.as_deref()).path().to_owned();
-    let mut engine = cascade::load(&Options::new(folder)).context("the models are needed")?;
+    let mut engine = cascade::load(&Options { call_margin: args.margin, ..Options::new(folder) })
+        .context("the models are needed")?;
     println!("\n{}", machine::line());
     let wanted = |set: &&Set| args.set.as_deref().is_none_or(|name| name == set.name);
     for (n, set) in SETS.iter().filter(wanted).enumerate() {
