@@ -28,6 +28,21 @@ impl Linear {
         Ok(Self { weights: loader.matrix(&format!("{name}.weight"), n, k)?, bias })
     }
 
+    /// Several matrices and their biases, one below the other: `[n, k]` in all, and all of one size.
+    pub(super) fn stacked(loader: &Loader<'_>, names: &[String], n: usize, k: usize) -> Result<Self, OmniError> {
+        let (mut weights, mut bias) = (Vec::with_capacity(n * k), Vec::with_capacity(n));
+        for name in names {
+            weights.extend(loader.read(&format!("{name}.weight"), &[n / names.len(), k])?);
+            bias.extend(loader.vector(&format!("{name}.bias"), n / names.len())?);
+        }
+        Ok(Self { weights: loader.pack(n, k, &weights)?, bias: Some(bias) })
+    }
+
+    /// The width of its results.
+    pub(super) fn outputs(&self) -> usize {
+        self.weights.n()
+    }
+
     /// Weights that were packed by the caller.
     pub(super) fn of(weights: Weights, bias: Option<Vec<f32>>) -> Self {
         Self { weights, bias }

@@ -5,7 +5,8 @@
 //! `tests/golden/qwen3-omni-tiny` and [`parity`] prove for a small random checkpoint that keeps every mechanism.
 //!
 //! - [`config`], [`checkpoint`], `load`: from a folder to weights.
-//! - `decoder`, `rope`, [`kv`]: what thinker, talker and code predictor have in common; `layers`: what the others have.
+//! - `decoder`, `rope`, [`kv`]: what thinker, talker and code predictor have in common; `layers`: what the others have;
+//!   `tower`: what the towers have.
 //! - [`audio`], [`vision`], [`positions`], `thinker`: the understanding part.
 //! - `talker`, [`code2wav`]: the speaking part.
 //! - [`plan`]: what it needs, before it is loaded.
@@ -31,6 +32,7 @@ mod talker;
 #[cfg(test)]
 mod tests;
 mod thinker;
+mod tower;
 mod trace;
 pub mod vision;
 

@@ -63,6 +63,8 @@ pub struct Plan {
     pub talker: Layout,
     /// Everything else.
     pub memory: Vec<Part>,
+    /// Conversations that the device has memory for: what admission may let in.
+    pub room: Option<usize>,
 }
 
 impl Plan {
@@ -76,7 +78,20 @@ impl Plan {
         if wishes.window > reach {
             return Err(OmniError::Window { window: wishes.window, reach });
         }
-        let weights = weights(config, wishes.weights);
+        let mut plan = Self::of(config, wishes);
+        let Some(device) = wishes.device else { return Ok(plan) };
+        // Every conversation needs as much as the one before it.
+        let each = Self::of(config, Wishes { sessions: wishes.sessions + 1, ..wishes }).bytes() - plan.bytes();
+        let shared = plan.bytes() - wishes.sessions as u64 * each;
+        plan.room = Some(usize::try_from(device.saturating_sub(shared) / each.max(1)).unwrap_or(usize::MAX));
+        if plan.bytes() > device {
+            return Err(OmniError::Fit { needed: plan.bytes(), device, report: plan.to_string() });
+        }
+        Ok(plan)
+    }
+
+    /// Whether it fits or not.
+    fn of(config: &Config, wishes: Wishes) -> Self {
         let kept = match wishes.visible {
             Visible::All => wishes.window,
             // The rows of a pass, and a block at either end of the sinks and of the window.
@@ -84,18 +99,13 @@ impl Plan {
         };
         let blocks = |positions: usize| wishes.sessions * positions.div_ceil(BLOCK);
         let spoken = wishes.window + wishes.frames;
-        let plan = Self {
+        Self {
             wishes,
-            weights,
+            weights: weights(config, wishes.weights),
             thinker: layout(&config.thinker.text, wishes.kv, BLOCK, blocks(kept)),
             talker: layout(&config.talker.text, wishes.kv, BLOCK, blocks(spoken)),
             memory: memory(config, &wishes),
-        };
-        match wishes.device {
-            Some(device) if plan.bytes() > device => {
-                Err(OmniError::Fit { needed: plan.bytes(), device, report: plan.to_string() })
-            }
-            _ => Ok(plan),
+            room: None,
         }
     }
 
@@ -127,8 +137,8 @@ impl fmt::Display for Plan {
             writeln!(f, "  {name:<28} {:>9.3} GiB", gib(*bytes))?;
         }
         write!(f, "  {:<28} {:>9.3} GiB", "in all", gib(self.bytes()))?;
-        match self.wishes.device {
-            Some(device) => write!(f, " of {:.3}", gib(device)),
+        match self.wishes.device.zip(self.room) {
+            Some((device, room)) => write!(f, " of {:.3}, room for {room} conversations", gib(device)),
             None => Ok(()),
         }
     }

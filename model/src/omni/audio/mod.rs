@@ -7,16 +7,16 @@
 mod stream;
 
 use causerie_kernels::Pool;
-use causerie_kernels::ops::attention::{Shape, View, attention};
 use causerie_kernels::ops::conv1d::Window;
 use causerie_kernels::ops::conv2d;
 use causerie_kernels::ops::gelu::gelu;
-use causerie_kernels::ops::linear::{self, Weights};
+use causerie_kernels::ops::linear::Weights;
 
 use super::OmniError;
 use super::config::AudioConfig;
 use super::layers::{Linear, Norm};
 use super::load::Loader;
+use super::tower::{self, Form, Layer, Names};
 use crate::lm::moe::add;
 use crate::lm::resize;
 
@@ -42,30 +42,21 @@ pub(super) struct AudioTower {
     out: [Linear; 2],
 }
 
-struct Layer {
-    attention_norm: Norm,
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    output: Linear,
-    feed_forward_norm: Norm,
-    up: Linear,
-    down: Linear,
-}
+const NAMES: Names = Names {
+    attention_norm: "self_attn_layer_norm",
+    qkv: &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    output: "self_attn.out_proj",
+    feed_forward_norm: "final_layer_norm",
+    up: "fc1",
+    down: "fc2",
+};
 
 /// Buffers reused from call to call.
 #[derive(Default)]
 pub(super) struct Scratch {
-    linear: linear::Scratch,
+    rows: tower::Scratch,
     cells: Vec<f32>,
     plane: Vec<f32>,
-    next: Vec<f32>,
-    x: Vec<f32>,
-    normed: Vec<f32>,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    out: Vec<f32>,
 }
 
 impl AudioTower {
@@ -84,7 +75,7 @@ impl AudioTower {
             projection: projection(loader, &name("conv_out.weight"), hidden, channels, bands)?,
             positions: sinusoids(config.tokens(config.chunk), hidden),
             layers: (0..config.layers)
-                .map(|i| Layer::load(loader, &name(&format!("layers.{i}")), config))
+                .map(|i| Layer::load(loader, &name(&format!("layers.{i}")), &NAMES, (hidden, config.inner), NORM_EPS))
                 .collect::<Result<_, _>>()?,
             norm: Norm::load(loader, &name("ln_post"), hidden, NORM_EPS)?,
             out: [
@@ -99,76 +90,40 @@ impl AudioTower {
     /// frames.
     fn convolve(&self, pool: &Pool, s: &mut Scratch, mel: &[f32], padded: usize, rows: &mut Vec<f32>) {
         let frames = mel.len() / self.config.mels;
-        s.plane.clear();
-        s.plane.extend_from_slice(mel);
+        let Scratch { rows: tower::Scratch { linear, next, out, .. }, cells, plane } = s;
+        plane.clear();
+        plane.extend_from_slice(mel);
         let mut times = padded.max(frames);
-        s.plane.resize(times * self.config.mels, 0.0);
+        plane.resize(times * self.config.mels, 0.0);
         let mut bands = self.config.mels;
         for (weights, bias) in &self.convolutions {
             let (times_out, bands_out) = (WINDOW.outputs(times), WINDOW.outputs(bands));
-            resize(&mut s.next, times_out * bands_out * weights.n());
-            let bias = Some(bias.as_slice());
-            conv2d::conv2d(pool, &mut s.linear, &mut s.cells, &s.plane, times, weights, bias, WINDOW, &mut s.next);
-            gelu(pool, &mut s.next);
-            std::mem::swap(&mut s.plane, &mut s.next);
+            resize(next, times_out * bands_out * weights.n());
+            conv2d::conv2d(pool, linear, cells, plane, times, weights, Some(bias.as_slice()), WINDOW, next);
+            gelu(pool, next);
+            std::mem::swap(plane, next);
             (times, bands) = (times_out, bands_out);
         }
-        self.projection.apply(pool, &mut s.linear, &s.plane, &mut s.out);
-        add(&mut s.out, &self.positions);
-        rows.extend_from_slice(&s.out[..self.config.tokens(frames) * self.config.hidden]);
+        self.projection.apply(pool, linear, plane, out);
+        add(out, &self.positions);
+        rows.extend_from_slice(&out[..self.config.tokens(frames) * self.config.hidden]);
     }
 
     /// The tokens of one block of rows, appended to `tokens`.
     fn encode(&self, pool: &Pool, s: &mut Scratch, rows: &[f32], tokens: &mut Vec<f32>) {
-        let AudioConfig { hidden, heads, .. } = self.config;
-        let n = rows.len() / hidden;
-        if n == 0 {
+        if rows.is_empty() {
             return;
         }
-        let head_dim = hidden / heads;
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let shape = Shape { heads, kv_heads: heads, head_dim, queries: n, keys: n, causal: false, scale };
+        let s = &mut s.rows;
         s.x.clear();
         s.x.extend_from_slice(rows);
-        for layer in &self.layers {
-            layer.attention_norm.apply(pool, &s.x, &mut s.normed);
-            layer.q.apply(pool, &mut s.linear, &s.normed, &mut s.q);
-            layer.k.apply(pool, &mut s.linear, &s.normed, &mut s.k);
-            layer.v.apply(pool, &mut s.linear, &s.normed, &mut s.v);
-            resize(&mut s.next, s.q.len());
-            let view = |data| View::contiguous(data, heads, head_dim);
-            attention(pool, &shape, view(&s.q), view(&s.k), view(&s.v), &mut s.next);
-            layer.output.apply(pool, &mut s.linear, &s.next, &mut s.out);
-            add(&mut s.x, &s.out);
-            layer.feed_forward_norm.apply(pool, &s.x, &mut s.normed);
-            layer.up.apply(pool, &mut s.linear, &s.normed, &mut s.next);
-            gelu(pool, &mut s.next);
-            layer.down.apply(pool, &mut s.linear, &s.next, &mut s.out);
-            add(&mut s.x, &s.out);
-        }
+        let form = Form { heads: self.config.heads, rope: None, activation: gelu };
+        self.layers.iter().for_each(|layer| layer.forward(pool, s, &form));
         self.norm.apply(pool, &s.x, &mut s.normed);
         self.out[0].apply(pool, &mut s.linear, &s.normed, &mut s.next);
         gelu(pool, &mut s.next);
         self.out[1].apply(pool, &mut s.linear, &s.next, &mut s.out);
         tokens.extend_from_slice(&s.out);
-    }
-}
-
-impl Layer {
-    fn load(loader: &Loader<'_>, name: &str, config: &AudioConfig) -> Result<Self, OmniError> {
-        let (hidden, inner) = (config.hidden, config.inner);
-        let linear = |part: &str, n, k| Linear::load(loader, &format!("{name}.{part}"), n, k);
-        let norm = |part: &str| Norm::load(loader, &format!("{name}.{part}"), hidden, NORM_EPS);
-        Ok(Self {
-            attention_norm: norm("self_attn_layer_norm")?,
-            q: linear("self_attn.q_proj", hidden, hidden)?,
-            k: linear("self_attn.k_proj", hidden, hidden)?,
-            v: linear("self_attn.v_proj", hidden, hidden)?,
-            output: linear("self_attn.out_proj", hidden, hidden)?,
-            feed_forward_norm: norm("final_layer_norm")?,
-            up: linear("fc1", inner, hidden)?,
-            down: linear("fc2", hidden, inner)?,
-        })
     }
 }
 

@@ -33,8 +33,6 @@ const AUDIO_BEFORE: u64 = 2 * 16_000;
 const TAKE_BACK: u64 = 4 * 16_000;
 /// Turns that may wait in one conversation.
 const MAX_TURNS: usize = 4;
-/// A listener with less speech than this left is close to silence: 1.5 s.
-const NEARLY_DRY: u64 = 36_000;
 
 /// What the thinker remembers of a conversation.
 #[derive(Default)]
@@ -400,18 +398,14 @@ impl Conversation {
         self.audio.keep_from(keep.min(self.listening.as_ref().map_or(keep, |listening| listening.from)));
     }
 
-    /// Calls `offer` with everything that could be done next: network, class, rows.
-    pub(super) fn needs(&self, config: &Config, loudest: Loudest, offer: &mut dyn FnMut(Network, Class, usize)) {
+    /// Calls `offer` with everything that could be done next: network, class with the speech that the listener has left,
+    /// rows.
+    pub(super) fn needs(&self, config: &Config, loudest: Loudest, offer: &mut dyn FnMut(Network, (Class, u64), usize)) {
         let (eos, pad) = (config.ids.tts_eos, config.ids.tts_pad);
-        let mut looks = Class::Early;
+        let mut looks = (Class::Early, 0);
         let mut hears = false;
         for (index, turn) in self.turns.iter().enumerate() {
-            let class = match (turn.committed, turn.audio_until, turn.ahead()) {
-                (false, ..) => Class::Proposed,
-                (true, 0, _) => Class::First,
-                (true, _, ahead) if ahead < NEARLY_DRY => Class::Dry,
-                _ => Class::Ahead,
-            };
+            let class = turn.class(0);
             match &turn.stage {
                 // Only the first of several: the others wait for its answer all the same.
                 Stage::Hearing(_) if hears => continue,
@@ -426,7 +420,14 @@ impl Conversation {
                     let left = turn.prompt.as_ref().map_or(usize::MAX, |p| p.rows.len() - self.memory.rows.len());
                     offer(Network::Thinker, class, left);
                 }
-                Stage::Decode(_) => offer(Network::Thinker, class, 1),
+                // A word is wanted when the talker has said those that are there.
+                Stage::Decode(_) => {
+                    offer(
+                        Network::Thinker,
+                        turn.class(turn.words_ahead() * config.code2wav.samples_per_frame() as u64),
+                        1,
+                    );
+                }
                 Stage::Written(_) | Stage::Waiting => {}
             }
             if self.speaks() && !turn.reply.is_empty() && turn.audio_until <= turn.credit {
@@ -451,11 +452,11 @@ impl Conversation {
             && !hears
             && hearing.can_go_on(&config.thinker.audio, loudest, &self.audio)
         {
-            offer(Network::Audio, Class::Early, 1);
+            offer(Network::Audio, (Class::Early, 0), 1);
         }
         let left = self.draft.as_ref().map_or(0, |draft| draft.rows.len().saturating_sub(self.memory.rows.len()));
         if self.turns.is_empty() && left > 0 {
-            offer(Network::Thinker, Class::Early, left);
+            offer(Network::Thinker, (Class::Early, 0), left);
         }
     }
 

@@ -184,8 +184,8 @@ impl OmniEngine {
         let mut needs = Vec::new();
         for (session, conversation) in &self.sessions {
             let waited = self.passes.saturating_sub(conversation.served);
-            conversation.needs(&self.omni.config, self.loudest, &mut |network, class, rows| {
-                needs.push(Need { session: *session, network, class, waited, rows });
+            conversation.needs(&self.omni.config, self.loudest, &mut |network, (class, ahead), rows| {
+                needs.push(Need { session: *session, network, class, ahead, waited, rows });
             });
         }
         needs

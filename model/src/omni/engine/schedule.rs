@@ -1,7 +1,7 @@
 //! Whose work is done next, and who shares the pass: a pure function of what is due.
 //!
-//! A pass goes through one network: the most urgent need decides which, and everybody else who needs the same network and
-//! has one row due joins, because a row more costs almost nothing next to reading the weights. Prompts share what is left
+//! A pass goes through one network: the most urgent need decides which (of those with speech in the air, whose listener
+//! would hear silence first), and everybody else who needs the same network and has one row due joins, because a row more costs almost nothing next to reading the weights. Prompts share what is left
 //! of a budget of rows, so that a long one never makes others wait for more than a short pass. Somebody who has waited for
 //! many passes goes before everybody else, whatever the class: nobody starves.
 
@@ -42,6 +42,8 @@ pub(super) struct Need {
     pub(super) session: SessionId,
     pub(super) network: Network,
     pub(super) class: Class,
+    /// Samples of speech that its listener has not heard: the time until there is silence, if there is speech at all.
+    pub(super) ahead: u64,
     /// Passes since it was served last, or since it became due.
     pub(super) waited: u64,
     /// Rows that it could run.
@@ -73,8 +75,8 @@ pub(super) fn plan(needs: &[Need], budget: Budget) -> Option<Pass> {
     let mut order: Vec<&Need> = needs.iter().filter(|need| need.rows > 0).collect();
     // Session and network break ties, so that the order in which needs are listed does not matter.
     order.sort_by_key(|need| {
-        let class = if need.waited >= PATIENCE { None } else { Some(need.class) };
-        (class, std::cmp::Reverse(need.waited), need.session, need.network)
+        let urgency = if need.waited >= PATIENCE { None } else { Some((need.class, need.ahead)) };
+        (urgency, std::cmp::Reverse(need.waited), need.session, need.network)
     });
     let first = order.first()?;
     let network = first.network;
@@ -103,7 +105,7 @@ mod tests {
     const BUDGET: Budget = Budget { prompt_rows: 32, conversations: 64 };
 
     fn need(session: u64, network: Network, class: Class, waited: u64, rows: usize) -> Need {
-        Need { session: SessionId(session), network, class, waited, rows }
+        Need { session: SessionId(session), network, class, ahead: 0, waited, rows }
     }
 
     fn network() -> impl Strategy<Value = Network> {
@@ -125,6 +127,24 @@ mod tests {
         let pass = plan(&needs, BUDGET).unwrap();
         let shares = vec![(SessionId(2), 1), (SessionId(4), 1), (SessionId(3), 32)];
         assert_eq!(pass, Pass { network: Network::Talker, shares });
+    }
+
+    #[test]
+    fn whose_speech_ends_first_goes_first() {
+        let ahead = |ahead, need: Need| Need { ahead, ..need };
+        let needs = [
+            ahead(30_000, need(1, Network::Thinker, Class::Dry, 90, 1)),
+            ahead(9_000, need(2, Network::Talker, Class::Dry, 0, 1)),
+            ahead(8_000, need(3, Network::Thinker, Class::Dry, 0, 1)),
+            ahead(20_000, need(4, Network::Talker, Class::Dry, 7, 1)),
+        ];
+        let pass = plan(&needs, BUDGET).unwrap();
+        assert_eq!(pass, Pass { network: Network::Thinker, shares: vec![(SessionId(3), 1), (SessionId(1), 1)] });
+        let crowded = plan(&needs, Budget { conversations: 1, ..BUDGET }).unwrap();
+        assert_eq!(crowded.shares, [(SessionId(3), 1)]);
+        // Whoever has waited for too long goes before all of them.
+        let patient = need(5, Network::Talker, Class::Early, PATIENCE, 1);
+        assert_eq!(plan(&[&needs[..], &[patient]].concat(), BUDGET).unwrap().shares[0].0, SessionId(5));
     }
 
     /// A conversation of the simulation: it asks, is read, is answered a word a frame, and listens.
@@ -168,7 +188,8 @@ mod tests {
                 0 => return None,
                 left => (Network::Thinker, left),
             };
-            Some(need(session, network, class, self.waited, rows))
+            let ahead = (self.ahead(now).max(0.0) * 24.0) as u64;
+            Some(Need { ahead, ..need(session, network, class, self.waited, rows) })
         }
     }
 

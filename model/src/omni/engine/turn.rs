@@ -8,6 +8,7 @@ use causerie_model_api::{CREDIT_AHEAD, Event, FinishReason, OutputSamples, ToolB
 use super::hearing::Hearing;
 use super::history::Entry;
 use super::prompt::Prompt;
+use super::schedule::Class;
 use crate::cascade::{Called, MAX_CALLS, Thought, WRONG};
 use crate::lm::Decoder;
 use crate::omni::code2wav::Voice;
@@ -18,6 +19,9 @@ use crate::tools::{self, Scanner};
 const OUTPUT_SAMPLES_PER_TOKEN: u64 = 960;
 /// The same at the input rate.
 const INPUT_SAMPLES_PER_TOKEN: u64 = 640;
+
+/// A listener with less speech than this left is close to silence: 1.5 s.
+const NEARLY_DRY: u64 = 36_000;
 
 /// Where a turn's words are.
 pub(super) enum Stage {
@@ -144,6 +148,24 @@ impl Turn {
     /// Samples that the listener is behind what has been spoken.
     pub(super) fn ahead(&self) -> u64 {
         (self.audio_until + CREDIT_AHEAD.0).saturating_sub(self.credit)
+    }
+
+    /// How urgent what would be heard `later` samples from now is, and how long the listener has until then.
+    pub(super) fn class(&self, later: u64) -> (Class, u64) {
+        let ahead = self.ahead() + later;
+        match (self.committed, self.audio_until) {
+            (false, _) => (Class::Proposed, 0),
+            (true, 0) => (Class::First, 0),
+            (true, _) if self.speech.as_ref().is_some_and(|speech| speech.ended) => (Class::Ahead, ahead),
+            (true, _) if ahead < NEARLY_DRY => (Class::Dry, ahead),
+            (true, _) => (Class::Ahead, ahead),
+        }
+    }
+
+    /// Words that the talker has not said yet.
+    pub(super) fn words_ahead(&self) -> u64 {
+        let said = self.speech.as_ref().map_or(0, |speech| speech.codes.len());
+        self.reply.len().saturating_sub(said) as u64
     }
 
     /// Hands an event on, or keeps it until the turn is committed.

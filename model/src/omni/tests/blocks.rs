@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use causerie_kernels::ops::paged_attention::Visible;
+use causerie_kernels::Pool;
+use causerie_kernels::ops::paged_attention::{Sequence as Paged, Shape, Visible};
 
 use crate::omni::kv::{Blocks, KvStore, KvType, Layout, Sequence};
 
@@ -167,4 +168,39 @@ fn a_million_positions_are_addressed() {
     assert_eq!(places.len(), layout.blocks);
     first.into_iter().chain(second).for_each(|block| blocks.give_back(block));
     assert_eq!(blocks.free(), layout.blocks);
+}
+
+/// Keys of a whole window, in blocks that lie among those of another: attention finds the one that answers, wherever it is.
+#[test]
+fn one_key_in_a_million_is_found() {
+    const WINDOW: usize = 1 << 20;
+    const PIECE: usize = 1 << 16;
+    let layout = Layout { kind: KvType::Fp8, layers: 1, width: 4, block: 16, blocks: 2 * WINDOW / 16 };
+    let mut store = KvStore::new(layout, Visible::All);
+    let mut sequences: [Sequence; 2] = Default::default();
+    let needles = [[0, 700_001, WINDOW - 1], [15, 16, 999_983]];
+    for piece in 0..WINDOW / PIECE {
+        for (sequence, needles) in sequences.iter_mut().zip(needles) {
+            let (mut k, mut v) = (vec![0.0; PIECE * 4], vec![0.25; PIECE * 4]);
+            for (axis, needle) in needles.into_iter().enumerate().filter(|(_, needle)| needle / PIECE == piece) {
+                k[needle % PIECE * 4 + axis] = 16.0;
+                v[needle % PIECE * 4..][..4].fill(1.0 + axis as f32);
+            }
+            store.reserve(sequence, PIECE).unwrap();
+            store.write(0, sequence, &k, &v);
+            store.advance(sequence, PIECE);
+        }
+    }
+    assert_eq!((store.blocks().free(), sequences[1].table().len()), (0, WINDOW / 16));
+    let shape = Shape { heads: 1, kv_heads: 1, head_dim: 4, block: 16, scale: 0.5, visible: Visible::All };
+    let paged = sequences.each_ref().map(|s| Paged { table: s.table(), keys: WINDOW, queries: 1 });
+    for axis in 0..4 {
+        let mut q = [0.0; 8];
+        (q[axis], q[4 + axis]) = (16.0, 16.0);
+        let mut out = [0.0; 8];
+        store.attend(&Pool::new(2), 0, &shape, &q, &paged, &mut out);
+        // The fourth asks for what is nowhere, and gets the mean.
+        let expected = if axis < 3 { 1.0 + axis as f32 } else { 0.25 };
+        assert!(out.iter().all(|x| (x - expected).abs() < 1e-4), "axis {axis}: {out:?}");
+    }
 }

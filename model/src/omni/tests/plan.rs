@@ -75,6 +75,20 @@ fn what_does_not_fit_is_named_with_its_sizes() {
 }
 
 #[test]
+fn as_many_conversations_as_there_is_room_for_fit() {
+    for (weights, kv, window) in [
+        (Placement::Bf16, KvType::Bf16, 32_768),
+        (Placement::Fp8, KvType::Fp8, 4_096),
+        (Placement::Fp8, KvType::Fp8, 1 << 20),
+    ] {
+        let plan = |sessions| Plan::new(&scaled(), wishes(weights, kv, window, sessions));
+        let room = plan(1).unwrap().room.unwrap();
+        assert!(plan(room).unwrap().to_string().ends_with(&format!("of 131.316, room for {room} conversations")));
+        assert!(matches!(plan(room + 1), Err(OmniError::Fit { .. })), "{room} of {window}");
+    }
+}
+
+#[test]
 fn a_load_takes_what_was_planned() {
     let config = Config::read(&tiny()).unwrap();
     let mut before = u64::MAX;

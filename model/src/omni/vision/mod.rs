@@ -7,10 +7,8 @@
 mod picture;
 
 use causerie_kernels::Pool;
-use causerie_kernels::ops::attention::{Shape, View, attention};
 use causerie_kernels::ops::gelu::gelu;
 use causerie_kernels::ops::gelu_tanh::gelu_tanh;
-use causerie_kernels::ops::linear;
 use causerie_kernels::ops::rope::{Pairing, Rope, Turns};
 
 use super::OmniError;
@@ -18,8 +16,7 @@ use super::config::VisionConfig;
 use super::layers::{Linear, Norm};
 use super::load::Loader;
 use super::positions::Grid;
-use crate::lm::moe::add;
-use crate::lm::resize;
+use super::tower::{self, Form, Layer, Names};
 
 pub use picture::{Patches, grid, patches};
 
@@ -41,14 +38,14 @@ pub(super) struct VisionTower {
     deepstack: Vec<Merger>,
 }
 
-struct Layer {
-    attention_norm: Norm,
-    qkv: Linear,
-    output: Linear,
-    feed_forward_norm: Norm,
-    up: Linear,
-    down: Linear,
-}
+const NAMES: Names = Names {
+    attention_norm: "norm1",
+    qkv: &["attn.qkv"],
+    output: "attn.proj",
+    feed_forward_norm: "norm2",
+    up: "mlp.linear_fc1",
+    down: "mlp.linear_fc2",
+};
 
 /// Makes one token of `merge × merge` patches.
 struct Merger {
@@ -69,13 +66,8 @@ pub struct Seen {
 /// Buffers reused from call to call.
 #[derive(Default)]
 pub(super) struct Scratch {
-    linear: linear::Scratch,
+    rows: tower::Scratch,
     turns: Turns,
-    x: Vec<f32>,
-    normed: Vec<f32>,
-    qkv: Vec<f32>,
-    next: Vec<f32>,
-    out: Vec<f32>,
 }
 
 impl VisionTower {
@@ -92,7 +84,7 @@ impl VisionTower {
             positions: loader.values(&name("pos_embed.weight"), &[side * side, hidden])?,
             rope: rope(hidden / config.heads),
             layers: (0..config.layers)
-                .map(|i| Layer::load(loader, &name(&format!("blocks.{i}")), config))
+                .map(|i| Layer::load(loader, &name(&format!("blocks.{i}")), &NAMES, (hidden, config.inner), NORM_EPS))
                 .collect::<Result<_, _>>()?,
             merger: Merger::load(loader, &name("merger"), config, false)?,
             deepstack: deepstack
@@ -130,31 +122,16 @@ impl VisionTower {
     }
 
     fn see_grid(&self, pool: &Pool, s: &mut Scratch, patches: &[f32], grid: Grid, seen: &mut Seen) {
-        let VisionConfig { hidden, heads, .. } = self.config;
-        let (n, head_dim, width) = (grid.patches(), hidden / heads, 3 * hidden);
+        let Scratch { rows: s, turns } = s;
         self.patches.apply(pool, &mut s.linear, patches, &mut s.x);
         let places: Vec<(usize, usize)> = places(grid, self.config.merge).collect();
-        for (&(row, column), x) in places.iter().zip(s.x.chunks_exact_mut(hidden)) {
+        for (&(row, column), x) in places.iter().zip(s.x.chunks_exact_mut(self.config.hidden)) {
             self.add_position(x, row, column, grid);
         }
-        self.rope.turns_of(places.iter().map(|&(row, column)| [0.0, row as f64, column as f64]), &mut s.turns);
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let shape = Shape { heads, kv_heads: heads, head_dim, queries: n, keys: n, causal: false, scale };
+        self.rope.turns_of(places.iter().map(|&(row, column)| [0.0, row as f64, column as f64]), turns);
+        let form = Form { heads: self.config.heads, rope: Some((&self.rope, turns)), activation: gelu_tanh };
         for (index, layer) in self.layers.iter().enumerate() {
-            layer.attention_norm.apply(pool, &s.x, &mut s.normed);
-            layer.qkv.apply(pool, &mut s.linear, &s.normed, &mut s.qkv);
-            self.rope.apply(&s.turns, &mut s.qkv, width, heads, head_dim);
-            self.rope.apply(&s.turns, &mut s.qkv[hidden..], width, heads, head_dim);
-            resize(&mut s.next, n * hidden);
-            let view = |part: usize| View { data: &s.qkv[part * hidden..], row_stride: width, head_stride: head_dim };
-            attention(pool, &shape, view(0), view(1), view(2), &mut s.next);
-            layer.output.apply(pool, &mut s.linear, &s.next, &mut s.out);
-            add(&mut s.x, &s.out);
-            layer.feed_forward_norm.apply(pool, &s.x, &mut s.normed);
-            layer.up.apply(pool, &mut s.linear, &s.normed, &mut s.next);
-            gelu_tanh(pool, &mut s.next);
-            layer.down.apply(pool, &mut s.linear, &s.next, &mut s.out);
-            add(&mut s.x, &s.out);
+            layer.forward(pool, s, &form);
             if let Some(entry) = self.config.deepstack.iter().position(|&layer| layer == index) {
                 self.deepstack[entry].apply(pool, s);
                 seen.deepstack[entry].extend_from_slice(&s.out);
@@ -186,22 +163,6 @@ impl VisionTower {
     }
 }
 
-impl Layer {
-    fn load(loader: &Loader<'_>, name: &str, config: &VisionConfig) -> Result<Self, OmniError> {
-        let (hidden, inner) = (config.hidden, config.inner);
-        let linear = |part: &str, n, k| Linear::load(loader, &format!("{name}.{part}"), n, k);
-        let norm = |part: &str| Norm::load(loader, &format!("{name}.{part}"), hidden, NORM_EPS);
-        Ok(Self {
-            attention_norm: norm("norm1")?,
-            qkv: linear("attn.qkv", 3 * hidden, hidden)?,
-            output: linear("attn.proj", hidden, hidden)?,
-            feed_forward_norm: norm("norm2")?,
-            up: linear("mlp.linear_fc1", inner, hidden)?,
-            down: linear("mlp.linear_fc2", hidden, inner)?,
-        })
-    }
-}
-
 impl Merger {
     fn load(loader: &Loader<'_>, name: &str, config: &VisionConfig, joined: bool) -> Result<Self, OmniError> {
         let width = config.merge * config.merge * config.hidden;
@@ -216,7 +177,7 @@ impl Merger {
     }
 
     /// From the patches in `s.x` to tokens in `s.out`. Patches of a token follow each other, so joining them moves nothing.
-    fn apply(&self, pool: &Pool, s: &mut Scratch) {
+    fn apply(&self, pool: &Pool, s: &mut tower::Scratch) {
         self.norm.apply(pool, &s.x, &mut s.normed);
         self.layers[0].apply(pool, &mut s.linear, &s.normed, &mut s.next);
         gelu(pool, &mut s.next);

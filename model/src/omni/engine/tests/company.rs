@@ -1,4 +1,7 @@
+use causerie_model_api::CREDIT_AHEAD;
+
 use super::*;
+use crate::omni::engine::PROMPT_ROWS;
 
 /// A conversation of three turns, one of them spoken and one interrupted, with `company` others that talk at the same
 /// time; the events of `S`.
@@ -60,4 +63,54 @@ fn everybody_is_answered() {
         let own: Vec<Event> = events.iter().filter(|(s, _)| s.0 == session).map(|(_, e)| e.clone()).collect();
         assert!(reply(&own, 1).done.is_some(), "session {session}");
     }
+}
+
+/// A long prompt is read in pieces between the frames of others. In virtual time, in which a pass costs 20 ms, nobody who
+/// listens hears a gap meanwhile, and the prompt is read all the same.
+#[test]
+fn a_long_prompt_does_not_hold_up_speech() {
+    const PASS: u64 = 480;
+    let mut e = OmniEngine::load(&Options { context: 4_096, ..options(4) }).unwrap();
+    e.generation.max_words = 200;
+    let (reader, speakers) = (SessionId(9), [1, 2, 3].map(SessionId));
+    speakers.iter().for_each(|session| open(&mut e, *session, config(session.0)));
+    open(&mut e, reader, config(9));
+    let (mut now, mut turn, mut began) = (0, [0; 3], [None; 3]);
+    let (mut pieces, mut frames, mut held, mut asked) = (0, 0, 0, false);
+    for _ in 0..4_000 {
+        if e.sessions[&reader].turns.front().is_some_and(|turn| !turn.drawn.is_empty()) {
+            break;
+        }
+        for (i, session) in speakers.into_iter().enumerate() {
+            if e.sessions[&session].turns.is_empty() {
+                (turn[i], began[i]) = (turn[i] + 1, None);
+                say(&mut e, session, turn[i], "go on");
+            }
+        }
+        if frames >= 40 && !std::mem::replace(&mut asked, true) {
+            say(&mut e, reader, 1, &"x".repeat(3_700));
+        }
+        let (_, events) = step(&mut e);
+        now += PASS;
+        let read = e.sessions[&reader].memory.rows.len();
+        assert!(read <= held + PROMPT_ROWS, "{read} rows after {held}");
+        pieces += usize::from(asked && read > held);
+        held = read;
+        for (session, event) in events {
+            if let Event::Audio { .. } = event {
+                frames += 1;
+                began[session.0 as usize - 1].get_or_insert(now);
+            }
+        }
+        for (i, session) in speakers.into_iter().enumerate() {
+            let Some((began, speaking)) = began[i].zip(e.sessions[&session].turns.front()) else { continue };
+            let heard = now - began;
+            let over = speaking.speech.as_ref().is_none_or(|speech| speech.ended);
+            assert!(over || speaking.audio_until >= heard, "session {} hears silence after {heard} samples", session.0);
+            let audio_until = OutputSamples(heard + CREDIT_AHEAD.0);
+            e.submit(Request::Credit { session, turn: TurnId(turn[i]), audio_until }).unwrap();
+        }
+    }
+    assert_eq!(held, e.sessions[&reader].turns[0].prompt.as_ref().unwrap().rows.len(), "after {pieces} pieces");
+    assert!(pieces > 110 && frames > 60, "{pieces} pieces, {frames} frames");
 }
