@@ -9,6 +9,7 @@ mod hostile;
 mod lifecycle;
 mod logs;
 mod omni;
+mod omni_script;
 mod page;
 mod real_models;
 mod real_tools;
