@@ -129,3 +129,28 @@ fn distance(got: &[f32], want: &[f64]) -> f32 {
     let differences = got.iter().zip(want).map(|(got, want)| (f64::from(*got) - want).abs() as f32);
     differences.fold(0.0, |most, d| if d.is_nan() { f32::INFINITY } else { most.max(d) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_a_miss_and_so_is_what_is_not_there() {
+        let stored = |values: &[f64]| Stored { shape: vec![values.len()], values: values.to_vec() };
+        let tensors = [("out.a", vec![1.0, 2.0]), ("out.codes", vec![7.0]), ("in.a", vec![0.0]), ("wav", vec![0.5])];
+        let tensors = tensors.into_iter().map(|(name, values)| (name.to_owned(), stored(&values))).collect();
+        let case = Case { name: "case".into(), path: PathBuf::new(), tensors };
+        let missed = |a: &[f32], codes: &[f32], wav: &[f32]| -> Vec<String> {
+            let all =
+                [("a", a), ("codes", codes), ("wav", wav)].map(|(name, values)| (name.to_owned(), values.to_vec()));
+            let computed = all.into_iter().filter(|(_, values)| !values.is_empty()).collect();
+            let lines = case.compare(&computed);
+            assert_eq!(lines.len(), 3);
+            lines.into_iter().filter(|line| !line.holds()).map(|line| line.tensor).collect()
+        };
+        assert!(missed(&[1.0, 2.00009], &[7.0], &[0.5]).is_empty());
+        assert_eq!(missed(&[1.0, 2.0002], &[7.0], &[0.5]), ["a"]);
+        assert_eq!(missed(&[f32::NAN, 2.0], &[7.00001], &[0.5]), ["a", "codes"]);
+        assert_eq!(missed(&[1.0], &[7.0], &[]), ["a", "wav"]);
+    }
+}
