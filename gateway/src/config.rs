@@ -60,8 +60,9 @@
 //!
 //! [omni]                       # and `model`, the checkpoint's folder
 //! context = 4096               # tokens of a prompt and its reply
-//! weights = "f32"              # or "bf16", "fp8", "int4"
-//! kv = "f32"                   # keys and values; or "bf16", "fp8"
+//! device = "cpu"               # or a GPU: "cuda", or "cuda:1" for the second
+//! weights = "f32"              # or "bf16", "fp8", "int4"; on a GPU bf16 it is
+//! kv = "f32"                   # keys and values; or "bf16", "fp8"; on a GPU likewise
 //! # memory_gb = 141            # what does not fit into so many billions of bytes is refused before it is loaded
 //! # window = 32768             # the thinker sees the latest so many tokens, and the first `sinks` (16)
 //! # yarn = 4.0                 # reach so many times the checkpoint's positions
@@ -73,7 +74,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use causerie_model::omni::Placement;
-use causerie_model::omni::engine::{Loudest, Options, Visible};
+use causerie_model::omni::engine::{Device, Loudest, Options, Visible};
 use causerie_model::omni::kv::KvType;
 use causerie_session::Timing;
 use clap::Args;
@@ -124,6 +125,9 @@ pub struct ServeArgs {
     /// A folder with a Qwen3-Omni checkpoint, for `--engine omni`.
     #[arg(long, value_name = "DIR", env = "CAUSERIE_MODEL")]
     pub model: Option<PathBuf>,
+    /// What the omni engine computes on: `cpu`, or a GPU, `cuda` or `cuda:N` [default: cpu].
+    #[arg(long, value_name = "NAME", env = "CAUSERIE_DEVICE")]
+    pub device: Option<Device>,
     /// Threads that compute [default: all cores].
     #[arg(long, value_name = "N", env = "CAUSERIE_THREADS")]
     pub threads: Option<usize>,
@@ -344,6 +348,8 @@ pub struct OmniConfig {
     pub threads: Option<usize>,
     /// Tokens of a prompt and its reply.
     pub context: usize,
+    /// What computes.
+    pub device: Device,
     /// How weights are kept.
     pub weights: Placement,
     /// How keys and values are kept.
@@ -380,6 +386,7 @@ impl Default for OmniConfig {
             model: None,
             threads: None,
             context: 4_096,
+            device: Device::Cpu,
             weights: Placement::F32,
             kv: KvType::F32,
             memory_gb: None,
@@ -400,6 +407,7 @@ impl OmniConfig {
             threads: self.threads.unwrap_or(defaults.threads),
             sessions,
             context: self.context,
+            device: self.device,
             weights: self.weights,
             kv: self.kv,
             memory: self.memory_gb.map(|gb| u64::from(gb) * 1_000_000_000),
@@ -493,6 +501,7 @@ impl Config {
         self.cascade.threads = args.threads.or(self.cascade.threads);
         self.omni.model = args.model.clone().or(self.omni.model.take());
         self.omni.threads = args.threads.or(self.omni.threads);
+        self.omni.device = args.device.unwrap_or(self.omni.device);
     }
 
     fn check(&self, origin: &str) -> Result<(), ConfigError> {
@@ -637,6 +646,7 @@ mod tests {
             ("[[tools.mcp]]\nurl = \"https://b\"", vec!["tools.mcp", "http://"]),
             ("[[tools.mcp]]\nurl = \"http://a:b@c\"", vec!["tools.mcp", "token_env"]),
             ("engine = \"parrot\"", vec!["c.toml", "engine", "parrot", "cascade", "omni"]),
+            ("[omni]\ndevice = \"abacus\"", vec!["c.toml", "abacus", "cpu, cuda or cuda:N"]),
             ("engine = \"omni\"", vec!["c.toml", "omni.model", "--model"]),
             ("[tls]\ncert = \"c.pem\"", vec!["c.toml", "tls.key", "--tls-key"]),
             ("[tls]\nkey = \"k.pem\"", vec!["c.toml", "tls.cert", "--tls-cert"]),

@@ -5,7 +5,7 @@
 //! - Events go to each conversation through its own bounded queue. Credit keeps it short; one that is full all the same
 //!   ends that conversation and no other.
 //! - The thread beats a pulse between quanta and while idle, which readiness follows.
-//! - When the engine panics, every conversation is told that it is lost and the engine is built anew.
+//! - When the engine panics or loses its device, every conversation is told that it is lost and the engine is built anew.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -287,7 +287,12 @@ struct Host {
 }
 
 /// Why serving stopped.
-struct Stop;
+enum Ended {
+    /// The host was asked to.
+    Stopped,
+    /// The engine can do nothing any more.
+    Lost(String),
+}
 
 impl Host {
     fn run(mut self, factory: &EngineFactory) {
@@ -303,7 +308,7 @@ impl Host {
                     // The engine is inside the boundary, so a panic drops it there as well.
                     let served = catch_unwind(AssertUnwindSafe(|| self.serve(engine)));
                     // Readiness ends before anybody hears of the loss: who tries again at once waits for the new engine.
-                    let stopped = matches!(served, Ok(Stop));
+                    let stopped = matches!(served, Ok(Ended::Stopped));
                     self.shared.lag.idle(Instant::now());
                     let status = if stopped { EngineStatus::Stopped } else { EngineStatus::Loading };
                     self.shared.status.send_replace(status);
@@ -311,7 +316,8 @@ impl Host {
                         self.shared.status.send_replace(EngineStatus::Stopped);
                         return;
                     }
-                    tracing::error!("the engine panicked and is built anew");
+                    let why = if let Ok(Ended::Lost(why)) = served { why } else { "it panicked".to_owned() };
+                    tracing::error!(why, "the engine is built anew");
                 }
                 Err(error) => {
                     tracing::error!(error, "the engine could not be loaded");
@@ -326,7 +332,7 @@ impl Host {
         }
     }
 
-    fn serve(&mut self, mut engine: Box<dyn Engine>) -> Stop {
+    fn serve(&mut self, mut engine: Box<dyn Engine>) -> Ended {
         let mut next = Next::Idle;
         loop {
             self.beat();
@@ -353,7 +359,7 @@ impl Host {
                 match command {
                     Command::Open { open, events } => self.open(&mut *engine, open, events),
                     Command::Request(request) => self.submit(&mut *engine, request),
-                    Command::Stop => return Stop,
+                    Command::Stop => return Ended::Stopped,
                 }
             }
             for session in closing {
@@ -372,6 +378,9 @@ impl Host {
             let ended = Instant::now();
             self.shared.lag.idle(ended);
             self.shared.busy_us.fetch_add((ended - began).as_micros() as u64, Ordering::Relaxed);
+            if let Some(why) = engine.lost() {
+                return Ended::Lost(why.to_owned());
+            }
             for session in dead {
                 tracing::warn!(session = session.0, "a conversation did not take its events and was dropped");
                 let _ = engine.submit(Request::Close { session });

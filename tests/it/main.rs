@@ -5,6 +5,7 @@ mod access;
 mod bad_input;
 mod clients;
 mod conversations;
+mod gpu;
 mod hostile;
 mod lifecycle;
 mod logs;

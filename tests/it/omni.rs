@@ -6,6 +6,7 @@ use std::sync::Arc;
 use causerie_gateway::config::Config;
 use causerie_gateway::engines;
 use causerie_gateway::serve::{Running, Server};
+use causerie_model::omni::engine::Device;
 use causerie_model_api::Modality;
 use causerie_proto::v1;
 use causerie_proto::v1::client_message::MessageType as ToServer;
@@ -253,6 +254,16 @@ async fn pictures_that_cannot_be_seen_are_named_and_nothing_else_ends() {
     }
     call.say("hello").await;
     assert!(!call.turn().await.audio.is_empty());
+}
+
+#[tokio::test]
+async fn a_gpu_that_is_not_there_is_named() {
+    let mut config = config();
+    // No machine has as many.
+    config.omni.device = Device::Cuda(1_000);
+    let started = Server::start(&config, engines::engine(&config), Arc::new(LoudnessDetector)).await;
+    let error = started.err().expect("it does not start").to_string();
+    assert!(error.contains("NVIDIA driver") || error.contains("no GPU 1000"), "{error}");
 }
 
 #[tokio::test]

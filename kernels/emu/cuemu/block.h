@@ -32,7 +32,7 @@ struct Place {
   const char* file = "";
   int line = 0;
   static constexpr Place here(const char* file = __builtin_FILE(), int line = __builtin_LINE()) { return {file, line}; }
-  bool operator==(const Place& other) const { return line == other.line && !strcmp(file, other.file); }
+  bool operator==(const Place& other) const { return line == other.line && (file == other.file || !strcmp(file, other.file)); }
 };
 
 // A copy that was asked for and is not carried out before somebody waits for it.
@@ -249,7 +249,6 @@ inline void thread_main() {
 struct Arena {
   std::vector<char> shared_storage;
   char* stacks = nullptr;
-  size_t stack_bytes = 0;
   char* shared = nullptr;
 };
 

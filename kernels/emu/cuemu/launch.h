@@ -45,13 +45,33 @@ struct Registration {
 // Blocks that may be in flight at once in a cooperative launch: each has an OS thread.
 constexpr uint64_t kMaxCooperativeBlocks = 64;
 
+// Stacks stay from launch to launch: to have the pages that a kernel touches made anew would take longer than most kernels.
+struct Stacks {
+  char* at = nullptr;
+  size_t bytes = 0;
+
+  ~Stacks() { drop(); }
+  void drop() {
+    if (at) munmap(at, bytes);
+    at = nullptr;
+  }
+  char* of(size_t wanted) {
+    if (wanted > bytes) {
+      drop();
+      void* made = mmap(nullptr, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (made == MAP_FAILED) throw std::bad_alloc();
+      at = static_cast<char*>(made);
+      bytes = wanted;
+    }
+    return at;
+  }
+};
+
 inline Arena make_arena(const Grid& grid) {
+  thread_local Stacks stacks;
   Arena arena;
   size_t threads = size_t(grid.block.x) * grid.block.y * grid.block.z;
-  arena.stack_bytes = threads * kStack;
-  void* stacks = mmap(nullptr, arena.stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (stacks == MAP_FAILED) throw std::bad_alloc();
-  arena.stacks = static_cast<char*>(stacks);
+  arena.stacks = stacks.of(threads * kStack);
   // Exactly as long as asked for, so that an address sanitizer sees what lies past it.
   void* shared = nullptr;
   if (grid.shared_bytes && posix_memalign(&shared, 128, grid.shared_bytes)) throw std::bad_alloc();
@@ -60,7 +80,6 @@ inline Arena make_arena(const Grid& grid) {
 }
 
 inline void drop_arena(Arena& arena) {
-  munmap(arena.stacks, arena.stack_bytes);
   free(arena.shared);
 }
 

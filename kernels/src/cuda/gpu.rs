@@ -1,10 +1,11 @@
 //! The safe face of a device: typed memory, and launches that are checked and counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use half::bf16;
 
@@ -24,9 +25,52 @@ pub struct Gpu {
 
 struct Inner {
     device: Box<dyn Device>,
-    launches: Mutex<BTreeMap<&'static str, u64>>,
+    launches: Mutex<Counts>,
+    /// Allocations that the device was asked for.
+    allocations: AtomicU64,
+    /// Whether what is given back is kept for who asks next.
+    keeps: AtomicBool,
+    /// Whether steps that could be recorded are launched one by one all the same.
+    singly: AtomicBool,
+    /// What is kept, by its bytes.
+    kept: Mutex<BTreeMap<usize, Vec<Address>>>,
+    /// Allocations in use: their bytes, and the recordings that name them.
+    live: Mutex<BTreeMap<u64, (usize, Vec<u64>)>>,
+    recording: Mutex<Option<Draft>>,
+    /// Recordings that name memory which was given back.
+    broken: Mutex<BTreeSet<u64>>,
     /// What comparing with references has found, where that is done.
     findings: Option<Mutex<Findings>>,
+}
+
+/// Launches of each kernel.
+type Counts = BTreeMap<&'static str, u64>;
+
+/// What is being recorded.
+#[derive(Default)]
+struct Draft {
+    launches: Counts,
+    addresses: BTreeSet<u64>,
+    /// What was asked for meanwhile and cannot be recorded.
+    trouble: Option<&'static str>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let kept = std::mem::take(self.kept.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for (bytes, addresses) in kept {
+            for address in addresses {
+                // SAFETY: allocated with this size, and given back by its last owner.
+                unsafe { self.device.free(address, bytes) }
+            }
+        }
+    }
+}
+
+/// Of memory that is kept, sizes are rounded up to one of eight in each doubling, so that few are not used again.
+fn class(bytes: usize) -> usize {
+    let step = (bytes.next_power_of_two() / 16).max(256);
+    bytes.next_multiple_of(step)
 }
 
 /// One launch, as a device gets it.
@@ -63,10 +107,17 @@ pub struct Args<'a> {
     slots: [u64; MAX_ARGUMENTS],
     sizes: [usize; MAX_ARGUMENTS],
     count: usize,
+    /// A bit for each that is a pointer.
+    pointers: u32,
     buffers: PhantomData<&'a ()>,
 }
 
 impl<'a> Args<'a> {
+    /// The same, for whoever sees to it that the buffers live.
+    pub(super) fn kept(&self) -> Args<'static> {
+        Args { slots: self.slots, sizes: self.sizes, count: self.count, pointers: self.pointers, buffers: PhantomData }
+    }
+
     /// No arguments yet.
     pub fn new() -> Self {
         Self::default()
@@ -82,28 +133,38 @@ impl<'a> Args<'a> {
         self
     }
 
+    fn address(mut self, address: Address) -> Self {
+        self.pointers |= 1 << self.count;
+        self.push(&address.0.to_ne_bytes())
+    }
+
+    /// Those that are pointers.
+    fn addresses(&self) -> impl Iterator<Item = u64> {
+        (0..self.count).filter(|i| self.pointers >> i & 1 == 1).map(|i| self.slots[i]).filter(|address| *address != 0)
+    }
+
     /// A pointer that is read.
     #[must_use]
     pub fn input<T>(self, slice: Slice<'a, T>) -> Self {
-        self.push(&slice.address.0.to_ne_bytes())
+        self.address(slice.address)
     }
 
     /// A pointer that is read, or null.
     #[must_use]
     pub fn optional_input<T>(self, slice: Option<Slice<'a, T>>) -> Self {
-        self.push(&slice.map_or(0, |slice| slice.address.0).to_ne_bytes())
+        self.address(slice.map_or(Address(0), |slice| slice.address))
     }
 
     /// A pointer that is written, or null.
     #[must_use]
     pub fn optional_output<T>(self, slice: Option<&mut SliceMut<'_, T>>) -> Self {
-        self.push(&slice.map_or(0, |slice| slice.address.0).to_ne_bytes())
+        self.address(slice.map_or(Address(0), |slice| slice.address))
     }
 
     /// A pointer that is written, and perhaps read.
     #[must_use]
     pub fn output<T>(self, slice: &mut SliceMut<'_, T>) -> Self {
-        self.push(&slice.address.0.to_ne_bytes())
+        self.address(slice.address)
     }
 
     /// An `int`.
@@ -152,7 +213,95 @@ impl Gpu {
     }
 
     fn with(device: impl Device + 'static, findings: Option<Mutex<Findings>>) -> Self {
-        Self { inner: Arc::new(Inner { device: Box::new(device), launches: Mutex::default(), findings }) }
+        let inner = Inner {
+            device: Box::new(device),
+            launches: Mutex::default(),
+            allocations: AtomicU64::new(0),
+            keeps: AtomicBool::new(false),
+            singly: AtomicBool::new(false),
+            kept: Mutex::default(),
+            live: Mutex::default(),
+            recording: Mutex::default(),
+            broken: Mutex::default(),
+            findings,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// From here on memory that is given back is kept, and whoever asks for as much gets it: what is done again and again
+    /// asks the device for memory the first time only. Whatever was launched before has used it when the next owner does,
+    /// because a device does one thing after another.
+    pub fn keep_memory(&self) {
+        self.inner.keeps.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on nothing is recorded ([`Gpu::step`]): an error is then that of the launch which it comes from.
+    pub fn launch_singly(&self) {
+        self.inner.singly.store(true, Ordering::Relaxed);
+    }
+
+    /// Launches a step that comes again and again: as it was recorded the first time, if it was.
+    ///
+    /// # Errors
+    /// As [`Gpu::record`] and [`Recording::replay`].
+    pub fn step<E: From<DeviceError>>(
+        &self,
+        recording: &mut Option<Recording>,
+        mut launch: impl FnMut() -> Result<(), E>,
+    ) -> Result<(), E> {
+        if let Some(recording) = recording {
+            return Ok(recording.replay()?);
+        }
+        // Kernels are looked up when they are launched first, which is not to happen while launches are recorded.
+        launch()?;
+        if !self.inner.singly.load(Ordering::Relaxed) {
+            *recording = Some(self.record(launch)?);
+        }
+        Ok(())
+    }
+
+    /// Allocations that the device was asked for so far.
+    pub fn allocations(&self) -> u64 {
+        self.inner.allocations.load(Ordering::Relaxed)
+    }
+
+    /// Refuses what cannot be part of a recording.
+    fn not_recorded(&self, what: &'static str) -> Result<(), DeviceError> {
+        match &mut *lock(&self.inner.recording) {
+            None => Ok(()),
+            Some(draft) => {
+                draft.trouble.get_or_insert(what);
+                Err(DeviceError::Recording(what.to_owned()))
+            }
+        }
+    }
+
+    /// Records what `launch` launches and copies, without running it. It may neither allocate nor give back memory, read,
+    /// write nor wait, so that all of it can run again as it is: what differs from run to run lies in buffers.
+    ///
+    /// # Errors
+    /// Those of `launch`, [`DeviceError::Recording`] if it does what it may not, or that the device is lost.
+    pub fn record<E: From<DeviceError>>(&self, launch: impl FnOnce() -> Result<(), E>) -> Result<Recording, E> {
+        self.not_recorded("another recording")?;
+        self.inner.device.begin_recording()?;
+        *lock(&self.inner.recording) = Some(Default::default());
+        let launched = launch();
+        let draft = lock(&self.inner.recording).take().unwrap_or_default();
+        let ended = self.inner.device.end_recording();
+        let ended = ended.map(|id| Recording { gpu: self.clone(), id, launches: draft.launches });
+        launched?;
+        if let Ok(recording) = &ended {
+            let mut live = lock(&self.inner.live);
+            for address in draft.addresses {
+                if let Some((_, (_, recordings))) = live.range_mut(..=address).next_back() {
+                    recordings.push(recording.id);
+                }
+            }
+        }
+        match draft.trouble {
+            Some(what) => Err(DeviceError::Recording(what.to_owned()).into()),
+            None => Ok(ended?),
+        }
     }
 
     /// What the device offers.
@@ -165,11 +314,55 @@ impl Gpu {
     /// # Errors
     /// If there is not enough, or the device is lost.
     pub fn allocate<T: Element>(&self, len: usize) -> Result<Buffer<T>, DeviceError> {
-        let address = match bytes_of::<T>(len) {
-            0 => Address(0),
-            bytes => self.inner.device.allocate(bytes)?,
-        };
-        Ok(Buffer { gpu: self.clone(), address, len, element: PhantomData })
+        self.not_recorded("an allocation")?;
+        let mut bytes = bytes_of::<T>(len);
+        let mut address = Address(0);
+        if bytes > 0 {
+            let keeps = self.inner.keeps.load(Ordering::Relaxed);
+            bytes = if keeps { class(bytes) } else { bytes };
+            let kept = if keeps { lock(&self.inner.kept).get_mut(&bytes).and_then(Vec::pop) } else { None };
+            address = match kept {
+                Some(address) => address,
+                None => {
+                    self.inner.allocations.fetch_add(1, Ordering::Relaxed);
+                    self.inner.device.allocate(bytes)?
+                }
+            };
+            lock(&self.inner.live).insert(address.0, (bytes, Vec::new()));
+        }
+        Ok(Buffer { gpu: self.clone(), address, len, bytes, element: PhantomData })
+    }
+
+    /// Memory with zeros.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`].
+    pub fn zeros<T: Element>(&self, len: usize) -> Result<Buffer<T>, DeviceError> {
+        let buffer = self.allocate(len)?;
+        if len > 0 {
+            // SAFETY: the buffer is an allocation of at least that size.
+            unsafe { self.inner.device.zero(buffer.address, bytes_of::<T>(len))? };
+        }
+        Ok(buffer)
+    }
+
+    /// Replaces values.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    ///
+    /// # Panics
+    /// If there are not as many values.
+    pub fn write<T: Element>(&self, to: &mut SliceMut<'_, T>, values: &[T]) -> Result<(), DeviceError> {
+        assert_eq!(values.len(), to.len, "values for a buffer");
+        if values.is_empty() {
+            return Ok(());
+        }
+        self.not_recorded("a write")?;
+        // SAFETY: `T` has no padding, so its bytes may be read.
+        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) };
+        // SAFETY: a slice lies inside an allocation.
+        unsafe { self.inner.device.write(to.address, bytes) }
     }
 
     /// Memory with these values.
@@ -204,8 +397,27 @@ impl Gpu {
         }
         // SAFETY: as the caller promises.
         unsafe { self.inner.device.launch(launch)? };
-        *self.counts().entry(launch.kernel).or_default() += 1;
+        match &mut *lock(&self.inner.recording) {
+            Some(draft) => {
+                *draft.launches.entry(launch.kernel).or_default() += 1;
+                draft.addresses.extend(launch.args.addresses());
+            }
+            None => *lock(&self.inner.launches).entry(launch.kernel).or_default() += 1,
+        }
         Ok(())
+    }
+
+    /// Makes values zero, behind what was launched before.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    pub fn clear<T: Element>(&self, slice: &mut SliceMut<'_, T>) -> Result<(), DeviceError> {
+        self.not_recorded("clearing")?;
+        if slice.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: a slice lies inside an allocation.
+        unsafe { self.inner.device.zero(slice.address, bytes_of::<T>(slice.len)) }
     }
 
     /// Waits until all that was launched is done.
@@ -213,12 +425,13 @@ impl Gpu {
     /// # Errors
     /// What became of it.
     pub fn synchronize(&self) -> Result<(), DeviceError> {
+        self.not_recorded("waiting")?;
         self.inner.device.synchronize()
     }
 
     /// Launches of each kernel so far: the proof that nothing was computed elsewhere.
     pub fn launches(&self) -> BTreeMap<&'static str, u64> {
-        self.counts().clone()
+        lock(&self.inner.launches).clone()
     }
 
     /// Copies values on the device, behind what was launched before.
@@ -233,8 +446,32 @@ impl Gpu {
         if from.is_empty() {
             return Ok(());
         }
+        if let Some(draft) = &mut *lock(&self.inner.recording) {
+            draft.addresses.extend([from.address.0, to.address.0]);
+        }
         // SAFETY: both slices lie inside allocations; a slice that is written is no part of one that is read.
         unsafe { self.inner.device.copy(from.address, to.address, bytes_of::<T>(from.len)) }
+    }
+
+    /// Copies `count` values inside of a buffer, behind what was launched before.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    ///
+    /// # Panics
+    /// If the places are not inside, or overlap.
+    pub fn copy_within<T: Element>(
+        &self,
+        buffer: &mut Buffer<T>,
+        from: usize,
+        to: usize,
+        count: usize,
+    ) -> Result<(), DeviceError> {
+        assert!(from + count <= to || to + count <= from, "{count} values from {from} to {to} on a device");
+        let from = buffer.range(from..from + count).address;
+        let to = buffer.range_mut(to..to + count);
+        let from: Slice<'_, T> = Slice { address: from, len: count, buffer: PhantomData };
+        self.copy(from, &mut SliceMut { address: to.address, len: count, buffer: PhantomData })
     }
 
     /// Copies values here, once everything launched before is done.
@@ -244,6 +481,7 @@ impl Gpu {
     pub fn fetch<T: Element>(&self, slice: Slice<'_, T>) -> Result<Vec<T>, DeviceError> {
         // SAFETY: every bit pattern is a value of `T`, zeros too.
         let mut values = vec![unsafe { std::mem::zeroed::<T>() }; slice.len];
+        self.not_recorded("a read")?;
         if !values.is_empty() {
             let size = size_of_val(values.as_slice());
             // SAFETY: every bit pattern is a value of `T`, so its bytes may be written.
@@ -266,7 +504,12 @@ impl Gpu {
 
     /// What an op is about to overwrite, for [`Gpu::verify`]; nothing where nobody compares.
     pub(crate) fn before(&self, slice: Option<Slice<'_, bf16>>) -> Result<Option<Vec<f32>>, DeviceError> {
-        self.widened_if(slice.filter(|_| self.inner.findings.is_some()))
+        self.widened_if(slice.filter(|_| self.compares()))
+    }
+
+    /// Whether results are compared: never those of a recording, which has none yet.
+    fn compares(&self) -> bool {
+        self.inner.findings.is_some() && lock(&self.inner.recording).is_none()
     }
 
     /// Compares an op's result with its reference, where that is asked for. `compare` reads inputs and results.
@@ -275,23 +518,59 @@ impl Gpu {
         op: &'static str,
         compare: impl FnOnce(&mut Checks) -> Result<(), DeviceError>,
     ) -> Result<(), DeviceError> {
-        let Some(findings) = &self.inner.findings else { return Ok(()) };
+        let Some(findings) = self.inner.findings.as_ref().filter(|_| self.compares()) else { return Ok(()) };
         let mut checks = Checks::default();
         compare(&mut checks)?;
-        findings.lock().unwrap_or_else(PoisonError::into_inner).add(op, checks);
+        lock(findings).add(op, checks);
         Ok(())
     }
 
     /// What comparing has found since the last call; nothing if nobody compares.
     pub fn findings(&self) -> Findings {
         let findings = self.inner.findings.as_ref();
-        findings
-            .map_or_else(Findings::default, |f| std::mem::take(&mut *f.lock().unwrap_or_else(PoisonError::into_inner)))
+        findings.map_or_else(Findings::default, |findings| std::mem::take(&mut *lock(findings)))
+    }
+}
+
+/// What is counted and kept here is whole whoever panicked while holding it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Launches and copies that run again as they were recorded, as long as the buffers that they name are there.
+pub struct Recording {
+    gpu: Gpu,
+    id: u64,
+    launches: Counts,
+}
+
+impl Recording {
+    /// Runs all of it behind what was launched before, and counts it.
+    ///
+    /// # Errors
+    /// [`DeviceError::Recording`] if a buffer that it names is not there any more, or that the device is lost.
+    pub fn replay(&self) -> Result<(), DeviceError> {
+        self.gpu.not_recorded("another recording")?;
+        if lock(&self.gpu.inner.broken).contains(&self.id) {
+            return Err(DeviceError::Recording("memory that is not there any more".into()));
+        }
+        // SAFETY: the buffers are there, and what ops were promised of their contents they are promised of every run.
+        unsafe { self.gpu.inner.device.replay(self.id)? };
+        let mut launches = lock(&self.gpu.inner.launches);
+        self.launches.iter().for_each(|(kernel, count)| *launches.entry(kernel).or_default() += count);
+        Ok(())
     }
 
-    fn counts(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, u64>> {
-        // A count is whole whoever panicked while holding it.
-        self.inner.launches.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Launches of each kernel in it.
+    pub fn launches(&self) -> &BTreeMap<&'static str, u64> {
+        &self.launches
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        lock(&self.gpu.inner.broken).remove(&self.id);
+        self.gpu.inner.device.forget(self.id);
     }
 }
 
@@ -316,6 +595,8 @@ pub struct Buffer<T> {
     gpu: Gpu,
     address: Address,
     len: usize,
+    /// Of the allocation.
+    bytes: usize,
     element: PhantomData<T>,
 }
 
@@ -365,14 +646,8 @@ impl<T: Element> Buffer<T> {
     /// # Panics
     /// If there are not as many values.
     pub fn write(&mut self, values: &[T]) -> Result<(), DeviceError> {
-        assert_eq!(values.len(), self.len, "values for a buffer");
-        if values.is_empty() {
-            return Ok(());
-        }
-        // SAFETY: `T` has no padding, so its bytes may be read.
-        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) };
-        // SAFETY: the buffer is an allocation of that size.
-        unsafe { self.gpu.inner.device.write(self.address, bytes) }
+        let gpu = self.gpu.clone();
+        gpu.write(&mut self.all_mut(), values)
     }
 
     /// Copies all values here, once everything launched before is done.
@@ -386,9 +661,19 @@ impl<T: Element> Buffer<T> {
 
 impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
-        if self.len > 0 {
+        if self.bytes == 0 {
+            return;
+        }
+        // A recording that used it would use it again: whoever records is told.
+        let _ = self.gpu.not_recorded("memory that is given back");
+        if let Some((_, recordings)) = lock(&self.gpu.inner.live).remove(&self.address.0) {
+            lock(&self.gpu.inner.broken).extend(recordings);
+        }
+        if self.gpu.inner.keeps.load(Ordering::Relaxed) {
+            lock(&self.gpu.inner.kept).entry(self.bytes).or_default().push(self.address);
+        } else {
             // SAFETY: allocated with this size. Devices run what is launched in order, and free after it.
-            unsafe { self.gpu.inner.device.free(self.address, bytes_of::<T>(self.len)) }
+            unsafe { self.gpu.inner.device.free(self.address, self.bytes) }
         }
     }
 }

@@ -13,8 +13,10 @@ pub mod check;
 pub mod driver;
 pub mod emulator;
 mod gpu;
+#[cfg(test)]
+mod recordings;
 
-pub use gpu::{Args, Buffer, Element, Gpu, Launch, Slice, SliceMut};
+pub use gpu::{Args, Buffer, Element, Gpu, Launch, Recording, Slice, SliceMut};
 
 /// An address in a device's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +94,40 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// What became of it.
     fn synchronize(&self) -> Result<(), DeviceError>;
+
+    /// Makes bytes zero, after what was launched before.
+    ///
+    /// # Safety
+    /// `bytes` bytes lie inside one allocation from `at` on.
+    ///
+    /// # Errors
+    /// That the device is lost.
+    unsafe fn zero(&self, at: Address, bytes: usize) -> Result<(), DeviceError>;
+
+    /// From here on launches and copies are written down and not run. Nothing else is asked of the device meanwhile;
+    /// [`Gpu::record`] sees to it.
+    ///
+    /// # Errors
+    /// That the device is lost, or records already.
+    fn begin_recording(&self) -> Result<(), DeviceError>;
+
+    /// The number of what was written down.
+    ///
+    /// # Errors
+    /// That the device is lost, or cannot run what was written down.
+    fn end_recording(&self) -> Result<u64, DeviceError>;
+
+    /// Runs all of a recording behind what was launched before, with the arguments that it was recorded with.
+    ///
+    /// # Safety
+    /// What its launches and copies were promised holds now as well.
+    ///
+    /// # Errors
+    /// As [`Device::launch`].
+    unsafe fn replay(&self, recording: u64) -> Result<(), DeviceError>;
+
+    /// Gives a recording up.
+    fn forget(&self, recording: u64);
 }
 
 /// Why a device cannot be had, or can no longer be.
@@ -190,7 +226,17 @@ pub enum DeviceError {
     /// A launch was refused, or went wrong in a way that names the kernel.
     #[error("kernel {0}")]
     Launch(String),
+    /// What was asked for cannot be part of a recording, whose launches run again and again.
+    #[error("a recording of launches cannot hold this: {0}")]
+    Recording(String),
     /// The emulator cannot be built or opened.
     #[error("the emulator cannot be had: {0}")]
     Emulator(String),
+}
+
+impl DeviceError {
+    /// Whether the device may go on: only more memory was wanted than there is.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::OutOfMemory { .. })
+    }
 }

@@ -65,6 +65,12 @@ pub trait Engine: Send {
 
     /// Does one quantum of work (20 ms or less on the machine it was planned for) and hands its events to `out`.
     fn step(&mut self, out: &mut dyn FnMut(SessionId, Event)) -> Next;
+
+    /// Why the engine can do nothing any more, once that is so: its device is gone, and what conversations had there. A new
+    /// one has to be made.
+    fn lost(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Why a request was not taken.

@@ -9,6 +9,7 @@
 //! whole blocks of it can be shared with another that begins alike.
 
 use causerie_kernels::Pool;
+use causerie_kernels::cuda::{Buffer, Gpu};
 use causerie_kernels::fp8::F8;
 use causerie_kernels::ops::paged_attention::{Element, Sequence as Paged, Shape, Visible, paged_attention};
 use half::bf16;
@@ -75,6 +76,9 @@ impl Blocks {
 
 /// Stands in a table for a block that was given back.
 const HOLE: u32 = u32::MAX;
+/// Whoever made the memory uses it where it is.
+const HERE: &str = "keys and values are not on a device";
+const ELSEWHERE: &str = "keys and values are on a device";
 
 /// The blocks of one sequence. It must be [released](KvStore::release), or its blocks stay taken.
 #[derive(Debug, Default)]
@@ -174,11 +178,15 @@ pub struct KvStore {
     layers: Layers,
 }
 
+/// Keys and values of a layer on a device.
+pub type OnDevice = (Buffer<bf16>, Buffer<bf16>);
+
 /// Those of all layers.
 enum Layers {
     F32(Vec<Layer<f32>>),
     Bf16(Vec<Layer<bf16>>),
     Fp8(Vec<Layer<F8>>),
+    Device(Gpu, Vec<OnDevice>),
 }
 
 /// `[blocks, block, kv_heads, head_dim]`.
@@ -243,6 +251,29 @@ impl KvStore {
         Self { blocks: Blocks::new(layout.blocks), layout, visible, layers }
     }
 
+    /// The same on a device, which writes and reads the keys itself.
+    ///
+    /// # Errors
+    /// [`OmniError::Device`].
+    pub fn on_device(gpu: &Gpu, layout: Layout, visible: Visible) -> Result<Self, OmniError> {
+        let size = layout.blocks * layout.block * layout.width;
+        // Numbers everywhere: what nobody sees is multiplied by nothing, and must not be infinite.
+        let layers = (0..layout.layers).map(|_| Ok::<_, OmniError>((gpu.zeros(size)?, gpu.zeros(size)?)));
+        let layers = Layers::Device(gpu.clone(), layers.collect::<Result<_, _>>()?);
+        Ok(Self { blocks: Blocks::new(layout.blocks), layout, visible, layers })
+    }
+
+    /// Keys and values of all layers, on the device that they are on.
+    ///
+    /// # Panics
+    /// If they are here.
+    pub(super) fn of_device(&mut self) -> &mut [OnDevice] {
+        match &mut self.layers {
+            Layers::Device(_, layers) => layers,
+            _ => panic!("{HERE}"),
+        }
+    }
+
     /// Positions in a block.
     pub fn block(&self) -> usize {
         self.layout.block
@@ -280,6 +311,12 @@ impl KvStore {
                 Layers::F32(layers) => layers.iter_mut().for_each(|layer| layer.copy(from, to, size)),
                 Layers::Bf16(layers) => layers.iter_mut().for_each(|layer| layer.copy(from, to, size)),
                 Layers::Fp8(layers) => layers.iter_mut().for_each(|layer| layer.copy(from, to, size)),
+                Layers::Device(gpu, layers) => {
+                    for (k, v) in layers {
+                        gpu.copy_within(k, from, to, size)?;
+                        gpu.copy_within(v, from, to, size)?;
+                    }
+                }
             }
             self.blocks.give_back(original);
         }
@@ -343,6 +380,7 @@ impl KvStore {
             Layers::F32(layers) => layers[layer].write(&self.layout, sequence, k, v),
             Layers::Bf16(layers) => layers[layer].write(&self.layout, sequence, k, v),
             Layers::Fp8(layers) => layers[layer].write(&self.layout, sequence, k, v),
+            Layers::Device(..) => panic!("{ELSEWHERE}"),
         }
     }
 
@@ -360,6 +398,7 @@ impl KvStore {
             Layers::F32(all) => paged_attention(pool, shape, q, &all[layer].k, &all[layer].v, sequences, out),
             Layers::Bf16(all) => paged_attention(pool, shape, q, &all[layer].k, &all[layer].v, sequences, out),
             Layers::Fp8(all) => paged_attention(pool, shape, q, &all[layer].k, &all[layer].v, sequences, out),
+            Layers::Device(..) => panic!("{ELSEWHERE}"),
         }
     }
 
@@ -370,6 +409,7 @@ impl KvStore {
             Layers::F32(layers) => layers[layer].k[place],
             Layers::Bf16(layers) => layers[layer].k[place].to_f32(),
             Layers::Fp8(layers) => layers[layer].k[place].to_f32(),
+            Layers::Device(..) => panic!("{ELSEWHERE}"),
         }
     }
 

@@ -12,6 +12,10 @@ pub struct Module(pub(super) usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function(pub(super) usize);
 
+/// Launches that were captured, ready to be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Graph(pub(super) usize);
+
 /// What a device says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Described {
@@ -73,6 +77,7 @@ impl Code {
             714..=718 => "a kernel that ran astray",
             719 => "a kernel that failed",
             721 => "a failure outside of this process",
+            900..=908 => "launches that cannot be captured",
             _ => "an error",
         }
     }
@@ -128,6 +133,22 @@ pub trait Calls: Send + Sync {
     unsafe fn launch(&self, function: Function, launch: &Launch<'_>) -> Result<(), Code>;
     /// Waits for all that was started.
     fn synchronize(&self) -> Result<(), Code>;
+    /// Makes bytes zero, in order with what was started.
+    ///
+    /// # Safety
+    /// As [`Device::zero`](crate::cuda::Device::zero).
+    unsafe fn zero(&self, at: u64, bytes: usize) -> Result<(), Code>;
+    /// From here on starts and copies are written down.
+    fn begin_capture(&self) -> Result<(), Code>;
+    /// What was written down, ready to be run.
+    fn end_capture(&self) -> Result<Graph, Code>;
+    /// Runs it.
+    ///
+    /// # Safety
+    /// As [`Device::replay`](crate::cuda::Device::replay).
+    unsafe fn run(&self, graph: Graph) -> Result<(), Code>;
+    /// Gives it up.
+    fn destroy(&self, graph: Graph) -> Result<(), Code>;
 }
 
 impl<T: Calls + ?Sized> Calls for Box<T> {
@@ -180,5 +201,22 @@ impl<T: Calls + ?Sized> Calls for Box<T> {
     }
     fn synchronize(&self) -> Result<(), Code> {
         (**self).synchronize()
+    }
+    unsafe fn zero(&self, at: u64, bytes: usize) -> Result<(), Code> {
+        // SAFETY: as the caller promises.
+        unsafe { (**self).zero(at, bytes) }
+    }
+    fn begin_capture(&self) -> Result<(), Code> {
+        (**self).begin_capture()
+    }
+    fn end_capture(&self) -> Result<Graph, Code> {
+        (**self).end_capture()
+    }
+    unsafe fn run(&self, graph: Graph) -> Result<(), Code> {
+        // SAFETY: as the caller promises.
+        unsafe { (**self).run(graph) }
+    }
+    fn destroy(&self, graph: Graph) -> Result<(), Code> {
+        (**self).destroy(graph)
     }
 }

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::{Mutex, PoisonError};
 
-use calls::{Calls, Code, Described, Function, Module};
+use calls::{Calls, Code, Described, Function, Graph, Module};
 use images::{IMAGES, Image};
 use lock::Exclusive;
 
@@ -247,5 +247,28 @@ impl<C: Calls> Device for Driver<C> {
 
     fn synchronize(&self) -> Result<(), DeviceError> {
         self.call("cuStreamSynchronize", Calls::synchronize)
+    }
+
+    unsafe fn zero(&self, at: Address, bytes: usize) -> Result<(), DeviceError> {
+        // SAFETY: as the caller promises.
+        self.call("cuMemsetD8", |calls| unsafe { calls.zero(at.0, bytes) })
+    }
+
+    fn begin_recording(&self) -> Result<(), DeviceError> {
+        self.call("cuStreamBeginCapture", Calls::begin_capture)
+    }
+
+    fn end_recording(&self) -> Result<u64, DeviceError> {
+        self.call("cuStreamEndCapture", Calls::end_capture).map(|graph| graph.0 as u64)
+    }
+
+    unsafe fn replay(&self, recording: u64) -> Result<(), DeviceError> {
+        // SAFETY: as the caller promises.
+        self.call("cuGraphLaunch", |calls| unsafe { calls.run(Graph(recording as usize)) })
+    }
+
+    fn forget(&self, recording: u64) {
+        // With a device that is lost its graphs are lost too, and nobody can be told here.
+        let _ = self.call("cuGraphExecDestroy", |calls| calls.destroy(Graph(recording as usize)));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use cudarc::driver::sys;
 
-use super::calls::{Calls, Code, Described, Function, Module};
+use super::calls::{Calls, Code, Described, Function, Graph, Module};
 use crate::cuda::{DeviceError, Launch};
 
 /// The library, loaded and initialised, and the device that was opened.
@@ -225,6 +225,45 @@ impl Calls for Real {
                 sys::cuLaunchKernel(function, gx, gy, gz, bx, by, bz, shared, stream, arguments, null_mut())
             }
         })
+    }
+
+    unsafe fn zero(&self, at: u64, bytes: usize) -> Result<(), Code> {
+        let stream = self.current()?.stream;
+        // SAFETY: as the caller promises.
+        check(unsafe { sys::cuMemsetD8Async(at, 0, bytes, stream) })
+    }
+
+    fn begin_capture(&self) -> Result<(), Code> {
+        let stream = self.current()?.stream;
+        // This thread alone is kept from what a capture cannot hold.
+        let mode = sys::CUstreamCaptureMode_enum::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream of the open device.
+        check(unsafe { sys::cuStreamBeginCapture_v2(stream, mode) })
+    }
+
+    fn end_capture(&self) -> Result<Graph, Code> {
+        let stream = self.current()?.stream;
+        let (mut graph, mut ready) = (null_mut(), null_mut());
+        // SAFETY: valid places; the graph is not needed once it is made ready.
+        unsafe {
+            check(sys::cuStreamEndCapture(stream, &raw mut graph))?;
+            let made = check(sys::cuGraphInstantiateWithFlags(&raw mut ready, graph, 0));
+            check(sys::cuGraphDestroy(graph))?;
+            made?;
+        }
+        Ok(Graph(ready as usize))
+    }
+
+    unsafe fn run(&self, graph: Graph) -> Result<(), Code> {
+        let stream = self.current()?.stream;
+        // SAFETY: as the caller promises.
+        check(unsafe { sys::cuGraphLaunch(graph.0 as sys::CUgraphExec, stream) })
+    }
+
+    fn destroy(&self, graph: Graph) -> Result<(), Code> {
+        self.current()?;
+        // SAFETY: it was made by `end_capture` and is not used any more.
+        check(unsafe { sys::cuGraphExecDestroy(graph.0 as sys::CUgraphExec) })
     }
 
     fn synchronize(&self) -> Result<(), Code> {

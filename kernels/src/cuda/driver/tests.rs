@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use super::calls::{Calls, Code, Described, Function, Module};
+use super::calls::{Calls, Code, Described, Function, Graph, Module};
 use super::images::{Compiled, Image};
 use super::{Driver, Plan};
 use crate::cuda::{Args, DeviceError, Gpu, Launch};
@@ -92,6 +92,21 @@ impl Calls for &'static Fake {
     }
     fn synchronize(&self) -> Result<(), Code> {
         self.make("synchronize")
+    }
+    unsafe fn zero(&self, _: u64, _: usize) -> Result<(), Code> {
+        self.make("zero")
+    }
+    fn begin_capture(&self) -> Result<(), Code> {
+        self.make("begin_capture")
+    }
+    fn end_capture(&self) -> Result<Graph, Code> {
+        self.make("end_capture").map(|()| Graph(7))
+    }
+    unsafe fn run(&self, _: Graph) -> Result<(), Code> {
+        self.make("run")
+    }
+    fn destroy(&self, _: Graph) -> Result<(), Code> {
+        self.make("destroy")
     }
 }
 
@@ -262,6 +277,32 @@ fn a_lost_device_stays_lost() {
     assert_eq!(gpu.allocate::<f32>(1).err().unwrap(), lost);
     drop(buffer);
     assert!(fake_.log.lock().unwrap().is_empty(), "{:?}", fake_.log);
+}
+
+#[test]
+fn launches_are_captured_into_a_graph_that_runs_and_is_given_up() {
+    let (fake_, driver) = open(fake(13));
+    let gpu = Gpu::new(driver.unwrap());
+    launch(&gpu, "kernel_1").unwrap();
+    fake_.log.lock().unwrap().clear();
+    let recording = gpu.record(|| launch(&gpu, "kernel_1")).unwrap();
+    recording.replay().unwrap();
+    recording.replay().unwrap();
+    drop(recording);
+    let calls = ["begin_capture", "launch", "kernel_1", "end_capture", "run", "run", "destroy"];
+    assert_eq!(*fake_.log.lock().unwrap(), calls);
+    // A graph that cannot be made is an error, and the device goes on.
+    *fake_.fails.lock().unwrap() = Some(("end_capture", Code(901)));
+    let error = gpu.record(|| launch(&gpu, "kernel_1")).err().unwrap();
+    assert_eq!(error.to_string(), "cuStreamEndCapture: launches that cannot be captured (901)");
+    *fake_.fails.lock().unwrap() = None;
+    launch(&gpu, "kernel_1").unwrap();
+    // One that is lost while it runs is.
+    let recording = gpu.record(|| launch(&gpu, "kernel_1")).unwrap();
+    *fake_.fails.lock().unwrap() = Some(("run", Code(700)));
+    assert!(matches!(recording.replay().unwrap_err(), DeviceError::Lost { call: "cuGraphLaunch", .. }));
+    *fake_.fails.lock().unwrap() = None;
+    assert!(matches!(recording.replay().unwrap_err(), DeviceError::Lost { .. }));
 }
 
 #[test]

@@ -15,13 +15,16 @@ pub use build::{Sanitizer, build, sources};
 pub use planted::planted;
 
 use std::alloc::{Layout, alloc, dealloc};
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use libloading::Library;
 
-use super::{Address, Device, DeviceError, Launch, Properties};
+use super::{Address, Args, Device, DeviceError, Launch, Properties};
 
 /// Alignment of device memory.
 const ALIGNMENT: usize = 256;
@@ -56,8 +59,27 @@ pub struct Emulator {
     kernels: Vec<String>,
     seed: u64,
     properties: Properties,
+    recordings: Mutex<Recordings>,
+    /// Launches until the device is lost.
+    lasts: Arc<AtomicU64>,
+    /// Bytes of memory in all, and those that are free.
+    memory: (u64, AtomicU64),
     /// Keeps the functions above in memory.
     _library: Library,
+}
+
+/// What a driver would make graphs of.
+#[derive(Default)]
+struct Recordings {
+    /// What is being written down.
+    now: Option<Vec<Action>>,
+    all: BTreeMap<u64, Vec<Action>>,
+    count: u64,
+}
+
+enum Action {
+    Launch { kernel: &'static str, shape: Shape, args: Args<'static> },
+    Copy { from: Address, to: Address, bytes: usize },
 }
 
 impl Emulator {
@@ -99,7 +121,72 @@ impl Emulator {
             // What sm_80 has at most.
             shared_bytes: 163 << 10,
         };
-        Ok(Self { launch, kernels, seed, properties, _library: library })
+        let (recordings, lasts) = (Mutex::default(), Arc::new(AtomicU64::new(u64::MAX)));
+        let memory = (u64::MAX, AtomicU64::new(u64::MAX));
+        Ok(Self { launch, kernels, seed, properties, recordings, lasts, memory, _library: library })
+    }
+
+    /// The device has so many bytes of memory.
+    #[must_use]
+    pub fn with_memory(self, bytes: u64) -> Self {
+        Self { memory: (bytes, AtomicU64::new(bytes)), ..self }
+    }
+
+    /// The device is lost after so many launches, and stays lost.
+    #[must_use]
+    pub fn lost_after(self, launches: u64) -> Self {
+        self.counting_down(Arc::new(AtomicU64::new(launches)))
+    }
+
+    /// As [`Emulator::lost_after`], with a count that somebody else may change as well.
+    #[must_use]
+    pub fn counting_down(self, lasts: Arc<AtomicU64>) -> Self {
+        Self { lasts, ..self }
+    }
+
+    /// Runs a kernel, unless the device is lost.
+    unsafe fn run(&self, kernel: &str, shape: &Shape, args: &Args<'_>) -> Result<(), DeviceError> {
+        let left = self.lasts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        self.alive(left.is_ok())?;
+        let name = CString::new(kernel).map_err(|_| DeviceError::Launch("with a zero in its name".into()))?;
+        let (mut pointers, sizes) = (args.pointers(), args.sizes());
+        let mut error = [0_u8; ERROR_BYTES];
+        // SAFETY: the library checks count and sizes of the arguments; the rest is the caller's promise.
+        let failed = unsafe {
+            (self.launch)(
+                name.as_ptr(),
+                std::ptr::from_ref(shape),
+                pointers.as_mut_ptr(),
+                sizes.as_ptr(),
+                sizes.len(),
+                error.as_mut_ptr().cast(),
+                ERROR_BYTES,
+            )
+        };
+        if failed == 0 {
+            return Ok(());
+        }
+        let text = CStr::from_bytes_until_nul(&error).map(CStr::to_string_lossy).unwrap_or_default();
+        Err(DeviceError::Launch(text.into_owned()))
+    }
+
+    fn alive(&self, alive: bool) -> Result<(), DeviceError> {
+        let lost = || DeviceError::Lost {
+            device: self.properties.name.clone(),
+            call: "launch",
+            code: 719,
+            what: "it was told to be lost here",
+        };
+        alive.then_some(()).ok_or_else(lost)
+    }
+
+    /// Whether it was not lost.
+    fn live(&self) -> Result<(), DeviceError> {
+        self.alive(self.lasts.load(Ordering::Relaxed) > 0)
+    }
+
+    fn recordings(&self) -> MutexGuard<'_, Recordings> {
+        self.recordings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The kernels' names.
@@ -121,10 +208,13 @@ impl Device for Emulator {
         let full = || DeviceError::OutOfMemory {
             device: self.properties.name.clone(),
             wanted: bytes as u64,
-            free: 0,
-            total: 0,
+            free: self.memory.1.load(Ordering::Relaxed),
+            total: self.memory.0,
         };
+        self.live()?;
         let layout = layout(bytes).filter(|layout| layout.size() > 0).ok_or_else(full)?;
+        let fits = |free: u64| free.checked_sub(bytes as u64);
+        self.memory.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).map_err(|_| full())?;
         // SAFETY: the layout is not empty.
         let at = unsafe { alloc(layout) };
         if at.is_null() {
@@ -137,24 +227,32 @@ impl Device for Emulator {
 
     unsafe fn free(&self, address: Address, bytes: usize) {
         if let Some(layout) = layout(bytes) {
+            self.memory.1.fetch_add(bytes as u64, Ordering::Relaxed);
             // SAFETY: allocated above with the same layout; launches are over when they return.
             unsafe { dealloc(address.0 as *mut u8, layout) }
         }
     }
 
     unsafe fn write(&self, to: Address, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.live()?;
         // SAFETY: as the caller promises.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.0 as *mut u8, bytes.len()) };
         Ok(())
     }
 
     unsafe fn read(&self, from: Address, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.live()?;
         // SAFETY: as the caller promises.
         unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, bytes.as_mut_ptr(), bytes.len()) };
         Ok(())
     }
 
     unsafe fn copy(&self, from: Address, to: Address, bytes: usize) -> Result<(), DeviceError> {
+        self.live()?;
+        if let Some(actions) = &mut self.recordings().now {
+            actions.push(Action::Copy { from, to, bytes });
+            return Ok(());
+        }
         // SAFETY: as the caller promises.
         unsafe { std::ptr::copy_nonoverlapping(from.0 as *const u8, to.0 as *mut u8, bytes) };
         Ok(())
@@ -168,29 +266,59 @@ impl Device for Emulator {
             seed: self.seed,
             cooperative: launch.cooperative.into(),
         };
-        let name = CString::new(launch.kernel).map_err(|_| DeviceError::Launch("with a zero in its name".into()))?;
-        let (mut pointers, sizes) = (launch.args.pointers(), launch.args.sizes());
-        let mut error = [0_u8; ERROR_BYTES];
-        // SAFETY: the library checks count and sizes of the arguments; the rest is the caller's promise.
-        let failed = unsafe {
-            (self.launch)(
-                name.as_ptr(),
-                &raw const shape,
-                pointers.as_mut_ptr(),
-                sizes.as_ptr(),
-                sizes.len(),
-                error.as_mut_ptr().cast(),
-                ERROR_BYTES,
-            )
-        };
-        if failed == 0 {
+        if let Some(actions) = &mut self.recordings().now {
+            actions.push(Action::Launch { kernel: launch.kernel, shape, args: launch.args.kept() });
             return Ok(());
         }
-        let text = CStr::from_bytes_until_nul(&error).map(CStr::to_string_lossy).unwrap_or_default();
-        Err(DeviceError::Launch(text.into_owned()))
+        // SAFETY: as the caller promises.
+        unsafe { self.run(launch.kernel, &shape, launch.args) }
     }
 
     fn synchronize(&self) -> Result<(), DeviceError> {
+        self.live()
+    }
+
+    unsafe fn zero(&self, at: Address, bytes: usize) -> Result<(), DeviceError> {
+        self.live()?;
+        // SAFETY: as the caller promises.
+        unsafe { (at.0 as *mut u8).write_bytes(0, bytes) };
         Ok(())
+    }
+
+    fn begin_recording(&self) -> Result<(), DeviceError> {
+        self.live()?;
+        match self.recordings().now.replace(Vec::new()) {
+            None => Ok(()),
+            Some(_) => Err(DeviceError::Recording("another recording".into())),
+        }
+    }
+
+    fn end_recording(&self) -> Result<u64, DeviceError> {
+        let mut recordings = self.recordings();
+        let nothing = || DeviceError::Recording("nothing was begun".into());
+        let actions = recordings.now.take().ok_or_else(nothing)?;
+        recordings.count += 1;
+        let id = recordings.count;
+        recordings.all.insert(id, actions);
+        Ok(id)
+    }
+
+    unsafe fn replay(&self, recording: u64) -> Result<(), DeviceError> {
+        let recordings = self.recordings();
+        for action in recordings.all.get(&recording).into_iter().flatten() {
+            match action {
+                // SAFETY: as the caller promises.
+                Action::Launch { kernel, shape, args } => unsafe { self.run(kernel, shape, args)? },
+                // SAFETY: likewise.
+                Action::Copy { from, to, bytes } => unsafe {
+                    std::ptr::copy_nonoverlapping(from.0 as *const u8, to.0 as *mut u8, *bytes);
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, recording: u64) {
+        self.recordings().all.remove(&recording);
     }
 }

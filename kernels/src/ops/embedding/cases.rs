@@ -25,6 +25,9 @@ pub(crate) fn on_device(gpu: &Gpu, report: &mut Report) {
             let addend = gpu.upload(&noise.bf16s(tokens * h, 1.0))?;
             let addend = (index % 2 == 1).then(|| addend.all());
             cuda::embedding_sum(gpu, ids.all(), tables.all(), scale, addend, &mut y.all_mut())?;
+            // The same numbers, taken the other way around.
+            let by_table = cuda::Ids::ByTable(ids.all());
+            cuda::embedding_sum(gpu, by_table, tables.all(), scale, addend, &mut y.all_mut())?;
             let last = sizes.len() - 1;
             let ids = gpu.upload(&vec![0; tokens])?;
             cuda::embedding_sum(gpu, ids.all(), tables.some(last, 1), 1.0, None, &mut y.all_mut())

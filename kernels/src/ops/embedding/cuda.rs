@@ -63,7 +63,22 @@ pub struct Selected<'a> {
     sizes: Slice<'a, i32>,
 }
 
-/// Sums a row of each table, times `scale`, and the addend. ids: `[tokens, tables]`. addend, y: `[tokens, h]`.
+/// Which row of each table.
+#[derive(Clone, Copy, Debug)]
+pub enum Ids<'a> {
+    /// `[tokens, tables]`.
+    ByToken(Slice<'a, i32>),
+    /// `[tables, tokens]`.
+    ByTable(Slice<'a, i32>),
+}
+
+impl<'a> From<Slice<'a, i32>> for Ids<'a> {
+    fn from(slice: Slice<'a, i32>) -> Self {
+        Self::ByToken(slice)
+    }
+}
+
+/// Sums a row of each table, times `scale`, and the addend. addend, y: `[tokens, h]`.
 ///
 /// # Errors
 /// As [`Gpu::synchronize`].
@@ -72,27 +87,35 @@ pub struct Selected<'a> {
 /// If the lengths do not fit.
 pub fn embedding_sum<'a>(
     gpu: &Gpu,
-    ids: Slice<'a, i32>,
+    ids: impl Into<Ids<'a>>,
     tables: Selected<'a>,
     scale: f32,
     addend: Option<Slice<'a, bf16>>,
     y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
     let (count, h, rows) = (tables.sizes.len(), tables.tables.h, tables.tables.rows.all());
+    let (by_table, ids) = match ids.into() {
+        Ids::ByToken(ids) => (false, ids),
+        Ids::ByTable(ids) => (true, ids),
+    };
     let tokens = ids.len() / count;
+    let (token_stride, table_stride) = if by_table { (1, tokens) } else { (count, 1) };
     assert!(ids.len() == tokens * count && y.len() == tokens * h, "embedding: {} ids → {}", ids.len(), y.len());
     assert!(addend.is_none_or(|addend| addend.len() == y.len()), "embedding: an addend of another shape");
     if tokens == 0 {
         return Ok(());
     }
     let args = Args::new().input(ids).input(rows).input(tables.offsets).input(tables.sizes);
-    let args = args.optional_input(addend).output(y).size(count).size(h).float(scale);
+    let args =
+        args.optional_input(addend).output(y).size(count).size(token_stride).size(table_stride).size(h).float(scale);
     let launch = Launch::new("embedding_sum", [tokens, 1, 1], 256, &args);
     // SAFETY: the arguments are the kernel's; ids outside of a table are not followed, and lengths were checked.
     unsafe { gpu.launch(&launch)? };
     gpu.verify("embedding", |checks| {
-        let (ids, table, offsets, sizes) =
-            (gpu.fetch(ids)?, gpu.widened(rows)?, gpu.fetch(tables.offsets)?, gpu.fetch(tables.sizes)?);
+        let ids = gpu.fetch(ids)?;
+        let at = |i: usize| i / count * token_stride + i % count * table_stride;
+        let ids: Vec<i32> = (0..ids.len()).map(|i| ids[at(i)]).collect();
+        let (table, offsets, sizes) = (gpu.widened(rows)?, gpu.fetch(tables.offsets)?, gpu.fetch(tables.sizes)?);
         let addend = gpu.widened_if(addend)?;
         let tolerance = Tolerance::bf16().summing(count + 1, greatest(&table));
         let expected = reference::embedding_sum(&ids, &table, (&offsets, &sizes), h, scale, addend.as_deref());

@@ -8,14 +8,14 @@
 
 constexpr int kThreads = 256;
 
-// sizes[g]: rows of table g.
+// sizes[g]: rows of table g. ids[i * token_stride + g * table_stride]: the row of table g for token i.
 KERNEL(embedding_sum, kThreads, const int* ids, const bf16* table, const int* offsets, const int* sizes,
-       const bf16* addend, bf16* y, int tables, int h, float scale) {
-  const int* mine = ids + (long long)blockIdx.x * tables;
+       const bf16* addend, bf16* y, int tables, int token_stride, int table_stride, int h, float scale) {
+  const int* mine = ids + (long long)blockIdx.x * token_stride;
   for (int at = threadIdx.x * 8; at < h; at += kThreads * 8) {
     float sum[8] = {};
     for (int g = 0; g < tables; g++) {
-      int id = mine[g];
+      int id = mine[(long long)g * table_stride];
       if (id < 0 || id >= sizes[g]) continue;
       float row[8];
       load8(row, table + (long long)(offsets[g] + id) * h + at);

@@ -1,6 +1,6 @@
 //! The case table, and its run on a device.
 
-use super::cuda::{self, Activation, Epilogue};
+use super::cuda::{self, Activation, Epilogue, Way};
 use crate::cuda::Gpu;
 use crate::cuda::check::Report;
 
@@ -41,16 +41,17 @@ pub(crate) fn on_device(gpu: &Gpu, report: &mut Report) {
             let activation = activations[index % activations.len()];
             let full = Epilogue { bias: Some(bias.all()), activation, residual: Some(residual.all()) };
             let mut y = gpu.allocate(tokens * n)?;
-            cuda::linear(gpu, x.all(), w.all(), full, k, &mut y.all_mut())?;
-            cuda::linear(gpu, x.all(), w.all(), Epilogue::default(), k, &mut y.all_mut())?;
-            cuda::logits(gpu, x.all(), w.all(), k, &mut gpu.allocate(tokens * n)?.all_mut())?;
+            cuda::linear(gpu, x.all(), w.all(), full, Way::ByTokens, k, &mut y.all_mut())?;
+            cuda::linear(gpu, x.all(), w.all(), Epilogue::default(), Way::ByTokens, k, &mut y.all_mut())?;
+            let way = [Way::ByTokens, Way::Tiled, Way::Streamed][index % 3];
+            cuda::logits(gpu, x.all(), w.all(), way, k, &mut gpu.allocate(tokens * n)?.all_mut())?;
             if n.is_multiple_of(4) {
-                cuda::gated(gpu, x.all(), w.all(), k, &mut gpu.allocate(tokens * n / 2)?.all_mut())?;
+                cuda::gated(gpu, x.all(), w.all(), way, k, &mut gpu.allocate(tokens * n / 2)?.all_mut())?;
             }
             Ok(())
         });
     }
-    for (counts, n, k) in GROUPED {
+    for (index, (counts, n, k)) in GROUPED.into_iter().enumerate() {
         report.case(gpu, format_args!("groups of {counts:?}, {n}×{k}"), |noise| {
             let tokens: usize = counts.iter().sum();
             let mut offsets = vec![0];
@@ -64,8 +65,9 @@ pub(crate) fn on_device(gpu: &Gpu, report: &mut Report) {
             let groups = cuda::Groups { offsets: offsets.all(), rows: Some(rows.all()) };
             let mut y = gpu.allocate(tokens * n)?;
             let half = w.all().range(..counts.len() * n * k);
-            cuda::grouped_linear(gpu, x.all(), half, groups, k, &mut y.all_mut())?;
-            cuda::grouped_gated(gpu, x.all(), w.all(), groups, k, &mut y.all_mut())
+            let way = [Way::ByTokens, Way::Tiled, Way::Streamed][index % 3];
+            cuda::grouped_linear(gpu, x.all(), half, groups, Way::ByTokens, k, &mut y.all_mut())?;
+            cuda::grouped_gated(gpu, x.all(), w.all(), groups, way, k, &mut y.all_mut())
         });
     }
 }

@@ -21,6 +21,19 @@ pub(in crate::ops) fn tiled_shared_bytes(matrices: usize) -> u32 {
     STAGE.0 * STAGE.1 * (1 + matrices as u32)
 }
 
+/// How a product is scheduled. Both ways of it sum in an order that does not depend on the number of tokens, but each in one
+/// of its own: a token's result is the same bits whatever its company only where the way does not follow from the company.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// What should be faster for as many tokens.
+    #[default]
+    ByTokens,
+    /// Weights go past the tokens: for few, of many sequences.
+    Streamed,
+    /// Tiles of tokens and outputs: for many, of a prompt.
+    Tiled,
+}
+
 /// What the results are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -101,10 +114,11 @@ pub fn linear<'a>(
     x: Slice<'a, bf16>,
     weights: Slice<'a, bf16>,
     epilogue: Epilogue<'a>,
+    way: Way,
     k: usize,
     y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
-    Product { kind: Kind::Plain, x, weights, epilogue, groups: None, k }.run(gpu, y)
+    Product { kind: Kind::Plain, x, weights, epilogue, groups: None, way, k }.run(gpu, y)
 }
 
 /// `y = x Wᵀ` with results in f32.
@@ -118,10 +132,11 @@ pub fn logits<'a>(
     gpu: &Gpu,
     x: Slice<'a, bf16>,
     weights: Slice<'a, bf16>,
+    way: Way,
     k: usize,
     y: &mut SliceMut<'_, f32>,
 ) -> Result<(), DeviceError> {
-    Product { kind: Kind::Logits, x, weights, epilogue: Epilogue::default(), groups: None, k }.run(gpu, y)
+    Product { kind: Kind::Logits, x, weights, epilogue: Epilogue::default(), groups: None, way, k }.run(gpu, y)
 }
 
 /// `y = silu(x Gᵀ) · (x Uᵀ)`. weights: `[2 n, k]`, G above U.
@@ -135,10 +150,11 @@ pub fn gated<'a>(
     gpu: &Gpu,
     x: Slice<'a, bf16>,
     weights: Slice<'a, bf16>,
+    way: Way,
     k: usize,
     y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
-    Product { kind: Kind::Gated, x, weights, epilogue: Epilogue::default(), groups: None, k }.run(gpu, y)
+    Product { kind: Kind::Gated, x, weights, epilogue: Epilogue::default(), groups: None, way, k }.run(gpu, y)
 }
 
 /// As [`linear`], each token with its group's matrix.
@@ -153,10 +169,11 @@ pub fn grouped_linear<'a>(
     x: Slice<'a, bf16>,
     weights: Slice<'a, bf16>,
     groups: Groups<'a>,
+    way: Way,
     k: usize,
     y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
-    Product { kind: Kind::Plain, x, weights, epilogue: Epilogue::default(), groups: Some(groups), k }.run(gpu, y)
+    Product { kind: Kind::Plain, x, weights, epilogue: Epilogue::default(), groups: Some(groups), way, k }.run(gpu, y)
 }
 
 /// As [`gated`], each token with its group's matrices.
@@ -171,10 +188,11 @@ pub fn grouped_gated<'a>(
     x: Slice<'a, bf16>,
     weights: Slice<'a, bf16>,
     groups: Groups<'a>,
+    way: Way,
     k: usize,
     y: &mut SliceMut<'_, bf16>,
 ) -> Result<(), DeviceError> {
-    Product { kind: Kind::Gated, x, weights, epilogue: Epilogue::default(), groups: Some(groups), k }.run(gpu, y)
+    Product { kind: Kind::Gated, x, weights, epilogue: Epilogue::default(), groups: Some(groups), way, k }.run(gpu, y)
 }
 
 /// The operands of all the functions above.
@@ -185,6 +203,7 @@ struct Product<'a> {
     weights: Slice<'a, bf16>,
     epilogue: Epilogue<'a>,
     groups: Option<Groups<'a>>,
+    way: Way,
     k: usize,
 }
 
@@ -196,7 +215,7 @@ impl Product<'_> {
     }
 
     fn launch<Y: Element>(self, gpu: &Gpu, y: &mut SliceMut<'_, Y>) -> Result<(), DeviceError> {
-        let Self { kind, x, weights, epilogue, groups, k } = self;
+        let Self { kind, x, weights, epilogue, groups, way, k } = self;
         let matrices = groups.map_or(1, |groups| groups.offsets.len() - 1);
         let stacked = if kind == Kind::Gated { 2 } else { 1 };
         assert!(k > 0 && k.is_multiple_of(8), "gemm: k = {k} is not a multiple of 8");
@@ -219,7 +238,11 @@ impl Product<'_> {
         let average = tokens.div_ceil(matrices);
         let args = Args::new().input(x).input(weights).optional_input(epilogue.bias).optional_input(epilogue.residual);
         let args = args.output(y).optional_input(groups.map(|groups| groups.offsets)).optional_input(rows);
-        let tiled = average >= TILED_FROM;
+        let tiled = match way {
+            Way::ByTokens => average >= TILED_FROM,
+            Way::Streamed => false,
+            Way::Tiled => true,
+        };
         let args = if tiled { args.size(matrices) } else { args };
         let args = args.size(epilogue.activation as usize).size(tokens).size(n).size(k);
         let launch = if tiled {
@@ -248,7 +271,7 @@ impl Product<'_> {
 
     /// Compares the results with the reference's on the same inputs.
     fn compare<Y: Copy + Into<f32>>(self, gpu: &Gpu, y: &[Y], checks: &mut Checks) -> Result<(), DeviceError> {
-        let Self { kind, x, weights, epilogue, groups, k } = self;
+        let Self { kind, x, weights, epilogue, groups, k, .. } = self;
         let sizes = |slice: Slice<'_, i32>| Ok(gpu.fetch(slice)?.into_iter().map(|v| v as usize).collect::<Vec<_>>());
         let tokens = groups.and_then(|groups| groups.rows).map_or(x.len() / k, |rows| rows.len());
         let offsets = groups.map_or(Ok(vec![0, tokens]), |groups| sizes(groups.offsets))?;

@@ -1,6 +1,6 @@
 //! The case table of the kernels, and its run on a device.
 
-use super::cuda::{BLOCK, Batch, Shape, block_attention, paged_attention};
+use super::cuda::{BLOCK, Batch, Shape, Shares, block_attention, paged_attention};
 use super::{Sequence, Visible};
 use crate::cuda::Gpu;
 use crate::cuda::check::Report;
@@ -39,7 +39,7 @@ pub(crate) fn on_device(gpu: &Gpu, report: &mut Report) {
                     .zip(&tables)
                     .map(|(&(keys, queries), table)| Sequence { table, keys, queries })
                     .collect();
-                let batch = Batch::paged(gpu, &known)?;
+                let mut batch = Batch::paged(gpu, &known)?;
                 let size = batch.rows() * heads * head_dim;
                 let cache = (pages + 3) * BLOCK * kv_heads * head_dim;
                 let (q, k) = (gpu.upload(&noise.bf16s(size, 3.0))?, gpu.upload(&noise.bf16s(cache, 1.0))?);
@@ -47,7 +47,11 @@ pub(crate) fn on_device(gpu: &Gpu, report: &mut Report) {
                 // Room for three shares.
                 let mut shares = gpu.allocate(3 * batch.rows() * heads * (head_dim + 2))?;
                 let (mut shares, mut out) = (shares.all_mut(), out.all_mut());
-                paged_attention(gpu, &shape(visible), q.all(), k.all(), v.all(), &batch, &mut shares, &mut out)
+                let shape = shape(visible);
+                paged_attention(gpu, &shape, q.all(), k.all(), v.all(), &batch, &mut shares, &mut out)?;
+                // Some shares have no keys then.
+                batch.set(gpu, &known, Shares::Fixed(3))?;
+                paged_attention(gpu, &shape, q.all(), k.all(), v.all(), &batch, &mut shares, &mut out)
             });
         }
         for lengths in BLOCKS {

@@ -14,7 +14,8 @@ const LEAST_SHARE: usize = 64;
 /// Rows (queries times the heads that share keys) of a tile of one warp, and of four.
 const ROWS: [usize; 2] = [16, 64];
 
-/// The sequences of a pass, on a device.
+/// The sequences of a pass, on a device. Where they lie does not change from pass to pass, so that a launch that was
+/// recorded with one pass serves the next.
 pub struct Batch {
     /// `[sequences, 4]`: first row of q, queries, keys, first page or row.
     sequences: Buffer<i32>,
@@ -22,6 +23,17 @@ pub struct Batch {
     /// The same, for the reference: table (or first row), keys, queries.
     known: Vec<(Vec<u32>, usize, usize)>,
     rows: usize,
+    shares: Shares,
+}
+
+/// Into how many shares the keys of a sequence go, each of which is a block's. Sums are in another order for another number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shares {
+    /// As many as fill the device, with all sequences together.
+    #[default]
+    Filling,
+    /// So many, whatever the company.
+    Fixed(usize),
 }
 
 impl Batch {
@@ -33,16 +45,46 @@ impl Batch {
     /// # Panics
     /// If there are none, or one has more queries than keys or more keys than its blocks hold.
     pub fn paged(gpu: &Gpu, sequences: &[Sequence<'_>]) -> Result<Self, DeviceError> {
+        let pages = sequences.iter().map(|sequence| sequence.table.len()).sum();
+        let mut batch = Self::with_room(gpu, sequences.len(), pages)?;
+        batch.set(gpu, sequences, Shares::Filling)?;
+        Ok(batch)
+    }
+
+    /// Room for so many sequences that have so many pages together; [`Batch::set`] follows.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`].
+    pub fn with_room(gpu: &Gpu, sequences: usize, pages: usize) -> Result<Self, DeviceError> {
+        let (sequences, pages) = (gpu.allocate(4 * sequences)?, Some(gpu.allocate(pages)?));
+        Ok(Self { sequences, pages, known: Vec::new(), rows: 0, shares: Shares::Filling })
+    }
+
+    /// Other sequences over memory in blocks. A block of `u32::MAX` is one that no query sees.
+    ///
+    /// # Errors
+    /// As [`Gpu::write`].
+    ///
+    /// # Panics
+    /// As [`Batch::paged`], or if there are more than there is room for.
+    pub fn set(&mut self, gpu: &Gpu, sequences: &[Sequence<'_>], shares: Shares) -> Result<(), DeviceError> {
         let (mut pages, mut numbers, mut rows) = (Vec::new(), Vec::new(), 0);
         for Sequence { table, keys, queries } in sequences {
             assert!(queries <= keys && *keys <= table.len() * BLOCK, "{queries} queries, {keys} keys, {table:?}");
             numbers.extend([rows, *queries, *keys, pages.len()].map(|n| n as i32));
-            pages.extend(table.iter().map(|&page| page as i32));
+            // Of a tile of keys some may be of a block that is gone: any memory will do, they count for nothing.
+            pages.extend(table.iter().map(|&page| if page == u32::MAX { 0 } else { page as i32 }));
             rows += queries;
         }
         assert!(rows > 0, "paged_attention: no queries");
-        let known = sequences.iter().map(|s| (s.table.to_vec(), s.keys, s.queries)).collect();
-        Ok(Self { sequences: gpu.upload(&numbers)?, pages: Some(gpu.upload(&pages)?), known, rows })
+        gpu.write(&mut self.sequences.range_mut(..numbers.len()), &numbers)?;
+        if let Some(all) = &mut self.pages {
+            gpu.write(&mut all.range_mut(..pages.len()), &pages)?;
+        }
+        self.known.clear();
+        self.known.extend(sequences.iter().map(|s| (s.table.to_vec(), s.keys, s.queries)));
+        (self.rows, self.shares) = (rows, shares);
+        Ok(())
     }
 
     /// Blocks of rows one after another, each of which sees its own block, in both directions.
@@ -60,7 +102,7 @@ impl Batch {
             rows += length;
         }
         assert!(rows > 0, "paged_attention: no queries");
-        Ok(Self { sequences: gpu.upload(&numbers)?, pages: None, known, rows })
+        Ok(Self { sequences: gpu.upload(&numbers)?, pages: None, known, rows, shares: Shares::Filling })
     }
 
     /// Rows of q of all sequences.
@@ -165,9 +207,15 @@ fn attend<'a>(
     let tiles = rows.div_ceil(ROWS[wide]);
     let blocks = tiles * kv_heads * batch.known.len();
     // Enough blocks to fill the device twice, as far as there are keys and room.
-    let share = batch.rows * heads * (head_dim + 2);
+    let room = shares.len() / (batch.rows * heads * (head_dim + 2));
     let wanted = (2 * gpu.properties().multiprocessors as usize).div_ceil(blocks);
-    let splits = wanted.min(most_keys.div_ceil(LEAST_SHARE)).min(shares.len() / share).max(1);
+    let splits = match batch.shares {
+        Shares::Filling => wanted.min(most_keys.div_ceil(LEAST_SHARE)).min(room).max(1),
+        Shares::Fixed(splits) => {
+            assert!(splits == 1 || (1..=room).contains(&splits), "{splits} shares where there is room for {room}");
+            splits
+        }
+    };
 
     let kernel = match (head_dim <= 64, wide) {
         (true, 0) => "attention_64_rows16",

@@ -43,9 +43,9 @@ pub(crate) fn on_device(gpu: &Gpu, report: &mut Report) {
             let seen = gpu.upload(&bits(rows * words(vocabulary)))?;
             let banned = gpu.upload(&bits(words(vocabulary)))?;
             let (logits, mut tokens) = (gpu.upload(&logits)?, gpu.allocate(rows)?);
-            sample_tokens(gpu, logits.all(), &draws, None, None, &mut tokens.all_mut())?;
+            sample_tokens(gpu, logits.all(), draws.all(), None, None, &mut tokens.all_mut())?;
             let (seen, banned) = (Some(seen.all()), Some(banned.all()));
-            sample_tokens(gpu, logits.all(), &draws, seen, banned, &mut tokens.all_mut())
+            sample_tokens(gpu, logits.all(), draws.all(), seen, banned, &mut tokens.all_mut())
         });
     }
 }

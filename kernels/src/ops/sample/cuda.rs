@@ -1,5 +1,7 @@
 //! Dispatch to the kernel of `sample.cu`.
 
+use std::ops::Range;
+
 use super::{Context, Params, Scratch, sample};
 use crate::cuda::{Args, Buffer, DeviceError, Gpu, Launch, Slice, SliceMut};
 
@@ -19,10 +21,26 @@ pub struct Draw {
     pub position: u64,
 }
 
-/// The draws of a step, on a device.
+impl Draw {
+    /// Whether the kernel can draw like this: without penalties for what the reply holds, and from no more than
+    /// [`MAX_CANDIDATES`] tokens.
+    pub fn is_known(params: &Params) -> bool {
+        let bounded = params.temperature <= 0.0 || (1..=MAX_CANDIDATES).contains(&params.top_k);
+        bounded && params.presence == 0.0 && params.frequency == 0.0
+    }
+}
+
+/// The draws of a step, on a device. Where they lie does not change from step to step.
 pub struct Draws {
     words: Buffer<u32>,
     known: Vec<Draw>,
+}
+
+/// Some of them.
+#[derive(Clone, Copy)]
+pub struct DrawRows<'a> {
+    words: Slice<'a, u32>,
+    known: &'a [Draw],
 }
 
 impl Draws {
@@ -32,20 +50,54 @@ impl Draws {
     /// As [`Gpu::allocate`].
     ///
     /// # Panics
-    /// If one has penalties that are not known here, or draws from more than [`MAX_CANDIDATES`] tokens.
+    /// As [`Draws::set`].
     pub fn new(gpu: &Gpu, draws: &[Draw]) -> Result<Self, DeviceError> {
+        let mut all = Self::with_room(gpu, draws.len())?;
+        all.set(gpu, draws)?;
+        Ok(all)
+    }
+
+    /// Room for so many; [`Draws::set`] follows.
+    ///
+    /// # Errors
+    /// As [`Gpu::allocate`].
+    pub fn with_room(gpu: &Gpu, rows: usize) -> Result<Self, DeviceError> {
+        Ok(Self { words: gpu.allocate(rows * WORDS)?, known: Vec::new() })
+    }
+
+    /// All of them that were set.
+    pub fn all(&self) -> DrawRows<'_> {
+        self.rows(0..self.known.len())
+    }
+
+    /// Some of the rows that there is room for.
+    pub fn rows(&self, rows: Range<usize>) -> DrawRows<'_> {
+        let words = self.words.range(rows.start * WORDS..rows.end * WORDS);
+        DrawRows { words, known: self.known.get(rows).unwrap_or(&[]) }
+    }
+
+    /// Other draws, for the first rows.
+    ///
+    /// # Errors
+    /// As [`Gpu::write`].
+    ///
+    /// # Panics
+    /// If the kernel cannot draw like one of them ([`Draw::is_known`]), or there is no room for all.
+    pub fn set(&mut self, gpu: &Gpu, draws: &[Draw]) -> Result<(), DeviceError> {
         let words = |draw: &Draw| -> [u32; WORDS] {
             let p = &draw.params;
-            assert!(p.presence == 0.0 && p.frequency == 0.0, "sample: {p:?}");
-            let bounded = p.temperature <= 0.0 || (1..=MAX_CANDIDATES).contains(&p.top_k);
-            assert!(bounded, "sample: top_k {} of at most {MAX_CANDIDATES}", p.top_k);
+            assert!(Draw::is_known(p), "sample: {p:?}");
             let float = f32::to_bits;
             let halves = |v: u64| [v as u32, (v >> 32) as u32];
             let ([s0, s1], [p0, p1]) = (halves(draw.seed), halves(draw.position));
             let cuts = [float(p.temperature), float(p.top_p), float(p.min_p), float(p.repetition)];
             [cuts[0], cuts[1], cuts[2], cuts[3], p.top_k as u32, 0, s0, s1, p0, p1]
         };
-        Ok(Self { words: gpu.upload(&draws.iter().flat_map(words).collect::<Vec<_>>())?, known: draws.to_vec() })
+        let words: Vec<u32> = draws.iter().flat_map(words).collect();
+        gpu.write(&mut self.words.range_mut(..words.len()), &words)?;
+        self.known.clear();
+        self.known.extend_from_slice(draws);
+        Ok(())
     }
 }
 
@@ -65,18 +117,18 @@ pub fn words(vocabulary: usize) -> usize {
 pub fn sample_tokens<'a>(
     gpu: &Gpu,
     logits: Slice<'a, f32>,
-    draws: &'a Draws,
+    draws: DrawRows<'a>,
     seen: Option<Slice<'a, u32>>,
     banned: Option<Slice<'a, u32>>,
     tokens: &mut SliceMut<'_, i32>,
 ) -> Result<(), DeviceError> {
-    let rows = draws.known.len();
+    let rows = draws.words.len() / WORDS;
     assert!(rows > 0 && tokens.len() == rows && logits.len().is_multiple_of(rows), "sample: {rows} rows");
     let vocabulary = logits.len() / rows;
     let words = words(vocabulary);
     assert!(vocabulary > 0 && seen.is_none_or(|s| s.len() == rows * words), "sample: {vocabulary} tokens, seen");
     assert!(banned.is_none_or(|banned| banned.len() == words), "sample: {vocabulary} tokens, banned");
-    let args = Args::new().input(logits).input(draws.words.all()).optional_input(seen).optional_input(banned);
+    let args = Args::new().input(logits).input(draws.words).optional_input(seen).optional_input(banned);
     let args = args.output(tokens).size(vocabulary);
     // SAFETY: the arguments are the kernel's, and lengths were checked.
     unsafe { gpu.launch(&Launch::new("sample_token", [rows, 1, 1], 512, &args))? };
@@ -85,7 +137,7 @@ pub fn sample_tokens<'a>(
         let (seen, banned) = (bits(seen)?, bits(banned)?);
         let has = |words: &[u32], token: usize| words[token / 32] >> (token % 32) & 1 == 1;
         let (mut expected, mut scratch) = (Vec::new(), Scratch::default());
-        for (row, (logits, draw)) in gpu.fetch(logits)?.chunks(vocabulary).zip(&draws.known).enumerate() {
+        for (row, (logits, draw)) in gpu.fetch(logits)?.chunks(vocabulary).zip(draws.known).enumerate() {
             let mut logits = logits.to_vec();
             if let Some(banned) = &banned {
                 let all = logits.iter_mut().enumerate().filter(|(token, _)| has(banned, *token));

@@ -29,6 +29,48 @@ const WINDOW: Window = Window { kernel: 3, stride: 2, pad: 1 };
 /// Ratio of the longest to the shortest wave of the positions.
 const TIMESCALE: f64 = 10_000.0;
 
+/// A tower that an utterance goes through, wherever its weights are.
+pub(super) trait Tower {
+    /// Its shape.
+    fn shape(&self) -> &AudioConfig;
+
+    /// Appends the rows of one chunk to `rows`: `mel` is `[frames, mels]`, computed as if zeros followed up to `padded`
+    /// frames.
+    ///
+    /// # Errors
+    /// [`OmniError::Device`].
+    fn convolve(&mut self, mel: &[f32], padded: usize, rows: &mut Vec<f32>) -> Result<(), OmniError>;
+
+    /// Appends the tokens of one block of rows to `tokens`.
+    ///
+    /// # Errors
+    /// [`OmniError::Device`].
+    fn encode(&mut self, rows: &[f32], tokens: &mut Vec<f32>) -> Result<(), OmniError>;
+}
+
+/// A tower in the memory of this processor, on a pool.
+pub(super) struct OnPool<'a> {
+    tower: &'a AudioTower,
+    pool: &'a Pool,
+    scratch: Scratch,
+}
+
+impl Tower for OnPool<'_> {
+    fn shape(&self) -> &AudioConfig {
+        &self.tower.config
+    }
+
+    fn convolve(&mut self, mel: &[f32], padded: usize, rows: &mut Vec<f32>) -> Result<(), OmniError> {
+        self.tower.convolve(self.pool, &mut self.scratch, mel, padded, rows);
+        Ok(())
+    }
+
+    fn encode(&mut self, rows: &[f32], tokens: &mut Vec<f32>) -> Result<(), OmniError> {
+        self.tower.encode(self.pool, &mut self.scratch, rows, tokens);
+        Ok(())
+    }
+}
+
 /// The tower's weights.
 pub(super) struct AudioTower {
     config: AudioConfig,
@@ -86,8 +128,11 @@ impl AudioTower {
         })
     }
 
-    /// Appends the rows of one chunk to `rows`: `mel` is `[frames, mels]`, computed as if zeros followed up to `padded`
-    /// frames.
+    /// The tower on a pool.
+    pub(super) fn on<'a>(&'a self, pool: &'a Pool) -> OnPool<'a> {
+        OnPool { tower: self, pool, scratch: Scratch::default() }
+    }
+
     fn convolve(&self, pool: &Pool, s: &mut Scratch, mel: &[f32], padded: usize, rows: &mut Vec<f32>) {
         let frames = mel.len() / self.config.mels;
         let Scratch { rows: tower::Scratch { linear, next, out, .. }, cells, plane } = s;
@@ -109,7 +154,6 @@ impl AudioTower {
         rows.extend_from_slice(&out[..self.config.tokens(frames) * self.config.hidden]);
     }
 
-    /// The tokens of one block of rows, appended to `tokens`.
     fn encode(&self, pool: &Pool, s: &mut Scratch, rows: &[f32], tokens: &mut Vec<f32>) {
         if rows.is_empty() {
             return;

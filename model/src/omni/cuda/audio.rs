@@ -3,7 +3,7 @@
 use causerie_kernels::cuda::{Buffer, Gpu, Slice};
 use causerie_kernels::ops::conv1d::Window;
 use causerie_kernels::ops::conv2d::cuda::{Planes, conv2d};
-use causerie_kernels::ops::gemm::cuda::{Activation, Epilogue, linear};
+use causerie_kernels::ops::gemm::cuda::{Activation, Epilogue, Way, linear};
 use causerie_kernels::ops::layer_norm::cuda::layer_norm;
 use causerie_kernels::ops::log_mel::cuda::PLACE;
 use causerie_kernels::ops::paged_attention::Visible;
@@ -93,7 +93,10 @@ impl AudioTower {
     }
 
     /// Rows of all chunks, `[chunks, tokens, hidden]`.
-    fn convolve(&self, gpu: &Gpu, planes: Slice<'_, bf16>, padded: usize) -> Result<Buffer<bf16>, OmniError> {
+    ///
+    /// # Errors
+    /// [`OmniError::Device`].
+    pub fn convolve(&self, gpu: &Gpu, planes: Slice<'_, bf16>, padded: usize) -> Result<Buffer<bf16>, OmniError> {
         let hidden = self.config.hidden;
         let count = padded.div_ceil(self.config.chunk);
         let mut shape = Planes { count, rows: padded / count, columns: self.config.mels, c_in: PLACE };
@@ -112,12 +115,24 @@ impl AudioTower {
             let input = x.range(chunk * shape.rows * k..(chunk + 1) * shape.rows * k);
             let mut all = rows.all_mut();
             let mut to = all.range(chunk * shape.rows * hidden..(chunk + 1) * shape.rows * hidden);
-            linear(gpu, input, self.projection.all(), Epilogue { residual, ..Epilogue::default() }, k, &mut to)?;
+            linear(
+                gpu,
+                input,
+                self.projection.all(),
+                Epilogue { residual, ..Epilogue::default() },
+                Way::ByTokens,
+                k,
+                &mut to,
+            )?;
         }
         Ok(rows)
     }
 
-    fn encode(&self, gpu: &Gpu, rows: Slice<'_, bf16>, tokens: usize) -> Result<Buffer<bf16>, OmniError> {
+    /// Tokens of rows of whole blocks, but for the last: `[tokens, output]`.
+    ///
+    /// # Errors
+    /// [`OmniError::Device`].
+    pub fn encode(&self, gpu: &Gpu, rows: Slice<'_, bf16>, tokens: usize) -> Result<Buffer<bf16>, OmniError> {
         let AudioConfig { hidden, heads, chunk, block, output, .. } = self.config;
         let head_dim = hidden / heads;
         let scale = 1.0 / (head_dim as f32).sqrt();
@@ -206,5 +221,5 @@ fn full(
 ) -> Result<(), OmniError> {
     let end = Epilogue { bias: Some(layer.bias.all()), activation, residual };
     let rows = x.len() / layer.k;
-    Ok(linear(gpu, x, layer.weights.all(), end, layer.k, &mut y.range_mut(..rows * layer.n))?)
+    Ok(linear(gpu, x, layer.weights.all(), end, Way::ByTokens, layer.k, &mut y.range_mut(..rows * layer.n))?)
 }

@@ -7,7 +7,7 @@ use causerie_kernels::cuda::{Buffer, Gpu, Slice, SliceMut};
 use causerie_kernels::ops::conv1d::cuda::{Taps, conv1d, conv1d_f32};
 use causerie_kernels::ops::depthwise_conv1d::cuda::depthwise_conv1d;
 use causerie_kernels::ops::embedding::cuda::{Tables, embedding_sum};
-use causerie_kernels::ops::gemm::cuda::{Activation, Epilogue, linear};
+use causerie_kernels::ops::gemm::cuda::{Activation, Epilogue, Way, linear};
 use causerie_kernels::ops::layer_norm::cuda::layer_norm;
 use causerie_kernels::ops::norm_rope::cuda::Heads;
 use causerie_kernels::ops::paged_attention::Visible;
@@ -15,11 +15,12 @@ use causerie_kernels::ops::paged_attention::cuda::BLOCK;
 use causerie_kernels::ops::snake_beta::cuda::{Parameters, snake_beta};
 use half::bf16;
 
-use super::decoder::{Decoder, Form, Input, Segment, Work};
-use super::kv::{KvStore, Sequence};
+use super::decoder::{Decoder, Extra, Form, Input, Mode, Room, Work};
 use super::weights::{Linear, Norm, Uploader, padded, whole};
 use crate::omni::OmniError;
 use crate::omni::config::{Code2WavConfig, FeedForwardConfig};
+use crate::omni::decoder::Segment;
+use crate::omni::kv::{KvStore, Sequence};
 
 /// Taps of the wide convolutions.
 const KERNEL: usize = 7;
@@ -29,6 +30,8 @@ const DILATIONS: [usize; 3] = [1, 3, 9];
 const WIDENING: usize = 4;
 /// Epsilon of its layer norm: that of the reference implementation, not in the configuration.
 const NORM_EPS: f32 = 1e-6;
+/// Frames of a reply, at most: 22 minutes.
+pub const MAX_REPLY: usize = 1 << 14;
 /// Frames of a push.
 pub const MAX_FRAMES: usize = 32;
 
@@ -198,7 +201,9 @@ impl Code2Wav {
     /// # Errors
     /// [`OmniError::Device`].
     pub fn work(&self, gpu: &Gpu) -> Result<Work, OmniError> {
-        self.transformer.work(gpu, MAX_FRAMES)
+        // A table keeps the places of what the window has left behind, which is bounded by what a reply may have.
+        let room = Room { rows: MAX_FRAMES, sequences: 1, pages: MAX_REPLY.div_ceil(BLOCK), shares: 1 };
+        self.transformer.work(gpu, room)
     }
 
     /// Takes whole frames, `[frames, quantizers]`, at most [`MAX_FRAMES`], and appends their samples to `pcm`.
@@ -214,7 +219,7 @@ impl Code2Wav {
         frames: &[u32],
         pcm: &mut Vec<f32>,
     ) -> Result<(), OmniError> {
-        let Code2WavConfig { codebook, quantizers, hidden, window, .. } = self.config;
+        let Code2WavConfig { codebook, quantizers, hidden, .. } = self.config;
         if let Some(code) = frames.iter().find(|code| **code as usize >= codebook) {
             return Err(OmniError::Input(format!("code {code} is outside of a codebook of {codebook}")));
         }
@@ -232,11 +237,14 @@ impl Code2Wav {
         embedding_sum(gpu, ids.all(), self.codes.all(), mean, None, &mut x.all_mut())?;
 
         let from = voice.sequence.len();
+        if from + count > MAX_REPLY {
+            return Err(OmniError::Input(format!("a reply of more than {MAX_REPLY} frames")));
+        }
         let positions: Vec<_> = (from..from + count).map(|position| [position as f64; 3]).collect();
         let mut segments = [Segment { sequence: &mut voice.sequence, rows: count }];
-        let input = Input { embeddings: x.all(), positions: &positions, deepstack: None, keep: None, routes: None };
+        let input =
+            Input { embeddings: x.all(), positions: &positions, mode: Mode::default(), extra: Extra::default() };
         self.transformer.forward(gpu, work, &mut voice.store, &mut segments, input)?;
-        voice.store.forget(&mut voice.sequence, window);
         gpu.copy(work.hidden(count), &mut x.all_mut())?;
 
         for (stage, tail) in self.upsample.iter().zip(&mut voice.upsample) {
@@ -292,7 +300,7 @@ impl Upsample {
         let rows = x.len() / hidden * self.ratio;
         let longer = tail.prepend(gpu, rows, |to| {
             let Linear { weights, bias, k, .. } = &self.rows;
-            Ok(linear(gpu, x, weights.all(), Epilogue::bias(bias.all()), *k, &mut to.reborrow())?)
+            Ok(linear(gpu, x, weights.all(), Epilogue::bias(bias.all()), Way::ByTokens, *k, &mut to.reborrow())?)
         })?;
         let (mut mixed, mut normed) = (gpu.allocate(rows * hidden)?, gpu.allocate(rows * hidden)?);
         depthwise_conv1d(gpu, longer.all(), self.depthwise.all(), self.depthwise_bias.all(), &mut mixed.all_mut())?;
@@ -300,10 +308,10 @@ impl Upsample {
         layer_norm(gpu, mixed.all(), gamma.all(), beta.all(), NORM_EPS, &mut normed.all_mut())?;
         let (mut inner, mut y) = (gpu.allocate(rows * self.up.n)?, gpu.allocate(rows * hidden)?);
         let gelu = Epilogue { activation: Activation::Gelu, ..Epilogue::bias(self.up.bias.all()) };
-        linear(gpu, normed.all(), self.up.weights.all(), gelu, hidden, &mut inner.all_mut())?;
+        linear(gpu, normed.all(), self.up.weights.all(), gelu, Way::ByTokens, hidden, &mut inner.all_mut())?;
         let residual = Some(longer.range(longer.len() - rows * hidden..));
         let end = Epilogue { residual, ..Epilogue::bias(self.down.bias.all()) };
-        linear(gpu, inner.all(), self.down.weights.all(), end, self.down.k, &mut y.all_mut())?;
+        linear(gpu, inner.all(), self.down.weights.all(), end, Way::ByTokens, self.down.k, &mut y.all_mut())?;
         tail.keep(gpu, longer.all())?;
         Ok(y)
     }

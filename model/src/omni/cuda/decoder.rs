@@ -3,11 +3,13 @@
 //! Residuals are added by the norm that follows (`x += out; normed = norm(x)` is one launch), so the layers' outputs are in
 //! memory only as that sum.
 
-use causerie_kernels::cuda::{Buffer, Gpu, Slice};
+use std::ops::Range;
+
+use causerie_kernels::cuda::{Buffer, Gpu, Slice, SliceMut};
 use causerie_kernels::ops::experts::cuda::{Addends, Permutation, combine};
-use causerie_kernels::ops::gemm::cuda::{Epilogue, gated, grouped_gated, grouped_linear, linear};
+use causerie_kernels::ops::gemm::cuda::{Epilogue, Way, gated, grouped_gated, grouped_linear, linear};
 use causerie_kernels::ops::norm_rope::cuda::{Angles, Heads, Norms, norm_rope_append};
-use causerie_kernels::ops::paged_attention::cuda::{Batch, Shape, paged_attention};
+use causerie_kernels::ops::paged_attention::cuda::{BLOCK, Batch, Shape, Shares, paged_attention};
 use causerie_kernels::ops::paged_attention::{self, Visible};
 use causerie_kernels::ops::rms_norm::cuda::rms_norm;
 use causerie_kernels::ops::rope::Position;
@@ -15,14 +17,17 @@ use causerie_kernels::ops::router::cuda::top_k;
 use causerie_kernels::ops::scatter::cuda::scatter;
 use half::bf16;
 
-use super::kv::{KvStore, Sequence};
 use super::weights::{Uploader, padded};
 use crate::omni::OmniError;
 use crate::omni::config::{FeedForwardConfig, RopeConfig, TextConfig};
+use crate::omni::decoder::Segment;
+use crate::omni::kv::{KvStore, KvType, Layout};
 use crate::omni::rope::rope;
 
-/// Shares of keys for which there is room, for each row of a pass.
-const SHARES: usize = 8;
+/// Keys of a share, at least, and shares of a sequence, at most: by arithmetic, two tiles, and as many blocks of the released
+/// thinker's four key heads as a large device has multiprocessors. Not measured yet.
+const LEAST_SHARE: usize = 64;
+const MOST_SHARES: usize = 32;
 
 /// What all layers have in common.
 #[derive(Clone, Debug)]
@@ -36,7 +41,7 @@ pub(super) struct Form {
 }
 
 /// The layers and the final norm.
-pub(super) struct Decoder {
+pub(in crate::omni) struct Decoder {
     form: Form,
     layers: Vec<Layer>,
     norm: Buffer<bf16>,
@@ -75,12 +80,36 @@ struct Experts {
     shared: Option<(Gated, Buffer<bf16>)>,
 }
 
-/// Rows of one sequence in a pass.
-pub struct Segment<'a> {
-    /// What came before. The rows are appended.
-    pub sequence: &'a mut Sequence,
-    /// How many rows.
-    pub rows: usize,
+/// How the kernels of a pass are scheduled.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mode {
+    pub(super) way: Way,
+    pub(super) shares: Shares,
+}
+
+impl Mode {
+    /// Rows of prompts: of as many as there happen to be in the pass, with the same result.
+    pub const PROMPT: Self = Self { way: Way::Tiled, shares: Shares::Fixed(1) };
+
+    /// One row of each sequence, of up to so many positions: whatever the company, with the same result.
+    pub fn decoding(positions: usize) -> Self {
+        Self { way: Way::Streamed, shares: Shares::Fixed(shares(positions)) }
+    }
+}
+
+/// Into how many shares the keys of a sequence of up to so many positions go when it decodes.
+pub(in crate::omni) fn shares(positions: usize) -> usize {
+    positions.div_ceil(LEAST_SHARE).clamp(1, MOST_SHARES)
+}
+
+/// What the rows of a pass are, on the device. Where it lies does not change from pass to pass.
+pub(in crate::omni) struct Step {
+    /// `[3, rows]`.
+    positions: Buffer<f32>,
+    slots: Buffer<i32>,
+    batch: Batch,
+    rows: usize,
+    way: Way,
 }
 
 /// What goes through the layers.
@@ -90,6 +119,15 @@ pub struct Input<'a> {
     pub embeddings: Slice<'a, bf16>,
     /// One a row.
     pub positions: &'a [Position],
+    /// How.
+    pub mode: Mode,
+    /// What some passes have besides.
+    pub extra: Extra<'a>,
+}
+
+/// What some passes have.
+#[derive(Clone, Copy, Default)]
+pub struct Extra<'a> {
     /// Rows of the pass that are placeholders of pictures, and for each of the first layers what is added to them.
     pub deepstack: Option<(Slice<'a, i32>, &'a [Buffer<bf16>])>,
     /// Keep the state after so many layers.
@@ -98,8 +136,28 @@ pub struct Input<'a> {
     pub routes: Option<&'a [Buffer<i32>]>,
 }
 
+/// Room for passes.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Rows of a pass.
+    pub rows: usize,
+    /// Sequences in it.
+    pub sequences: usize,
+    /// Blocks that all of them have.
+    pub pages: usize,
+    /// Into how many shares the keys may go.
+    pub shares: usize,
+}
+
 /// Buffers for passes of up to a number of rows, and the results of the last one.
 pub struct Work {
+    /// What the next pass is.
+    pub(super) step: Step,
+    buffers: Buffers,
+}
+
+/// Those of the layers.
+pub(in crate::omni) struct Buffers {
     rows: usize,
     x: Buffer<bf16>,
     normed: Buffer<bf16>,
@@ -130,17 +188,79 @@ struct Routing {
 impl Work {
     /// The last pass's output, normalised: `[rows, hidden]`.
     pub fn hidden(&self, rows: usize) -> Slice<'_, bf16> {
-        self.normed.range(..rows * self.hidden)
+        self.buffers.hidden(0..rows)
     }
 
-    /// The last row of it.
-    pub fn last(&self, rows: usize) -> Slice<'_, bf16> {
-        self.normed.range((rows - 1) * self.hidden..rows * self.hidden)
+    /// A row of it.
+    pub fn row(&self, row: usize) -> Slice<'_, bf16> {
+        self.buffers.hidden(row..row + 1)
     }
 
-    /// The kept state.
-    pub fn kept(&self, rows: usize) -> Slice<'_, bf16> {
-        self.kept.range(..rows * self.hidden)
+    /// The kept state of some rows.
+    pub fn kept(&self, rows: Range<usize>) -> Slice<'_, bf16> {
+        let hidden = self.buffers.hidden;
+        self.buffers.kept.range(rows.start * hidden..rows.end * hidden)
+    }
+
+    /// Where the rows of the next pass go.
+    pub(in crate::omni) fn input(&mut self, rows: usize) -> SliceMut<'_, bf16> {
+        self.buffers.input(rows)
+    }
+
+    /// The step and the buffers.
+    pub(in crate::omni) fn parts(&mut self) -> (&Step, &mut Buffers) {
+        (&self.step, &mut self.buffers)
+    }
+
+    /// The buffers alone, for steps that are kept elsewhere.
+    pub(super) fn buffers(&mut self) -> &mut Buffers {
+        &mut self.buffers
+    }
+}
+
+impl Buffers {
+    pub(super) fn hidden(&self, rows: Range<usize>) -> Slice<'_, bf16> {
+        self.normed.range(rows.start * self.hidden..rows.end * self.hidden)
+    }
+
+    pub(super) fn input(&mut self, rows: usize) -> SliceMut<'_, bf16> {
+        self.x.range_mut(..rows * self.hidden)
+    }
+}
+
+impl Step {
+    /// Room for a step; it is [set](Step::set) before the pass.
+    pub(super) fn with_room(gpu: &Gpu, room: Room) -> Result<Self, OmniError> {
+        Ok(Self {
+            positions: gpu.allocate(3 * room.rows)?,
+            slots: gpu.allocate(room.rows)?,
+            batch: Batch::with_room(gpu, room.sequences, room.pages)?,
+            rows: 0,
+            way: Way::default(),
+        })
+    }
+
+    /// Sequences with so many keys each, of which the last `queries` are rows of the pass.
+    pub(super) fn set(
+        &mut self,
+        gpu: &Gpu,
+        sequences: &[paged_attention::Sequence<'_>],
+        positions: &[Position],
+        mode: Mode,
+    ) -> Result<(), OmniError> {
+        let rows = positions.len();
+        let axes: Vec<f32> = (0..3).flat_map(|axis| positions.iter().map(move |p| p[axis] as f32)).collect();
+        gpu.write(&mut self.positions.range_mut(..axes.len()), &axes)?;
+        let mut slots = Vec::with_capacity(rows);
+        for paged_attention::Sequence { table, keys, queries } in sequences {
+            let slot = |position: usize| (table[position / BLOCK] as usize * BLOCK + position % BLOCK) as i32;
+            slots.extend((keys - queries..*keys).map(slot));
+        }
+        assert_eq!(slots.len(), rows, "a position a row");
+        gpu.write(&mut self.slots.range_mut(..rows), &slots)?;
+        self.batch.set(gpu, sequences, mode.shares)?;
+        (self.rows, self.way) = (rows, mode.way);
+        Ok(())
     }
 }
 
@@ -172,11 +292,17 @@ impl Decoder {
     /// Memory for sequences of this decoder.
     pub(super) fn store(&self, gpu: &Gpu, blocks: usize) -> Result<KvStore, OmniError> {
         let Heads { kv_heads, head_dim, .. } = self.form.heads;
-        KvStore::new(gpu, self.layers.len(), kv_heads * head_dim, blocks)
+        let (layers, width) = (self.layers.len(), kv_heads * head_dim);
+        let layout = Layout { kind: KvType::Bf16, layers, width, block: BLOCK, blocks };
+        KvStore::on_device(gpu, layout, self.form.visible)
     }
 
-    /// Buffers for passes of up to `rows` rows.
-    pub(super) fn work(&self, gpu: &Gpu, rows: usize) -> Result<Work, OmniError> {
+    /// Buffers for passes.
+    pub(in crate::omni) fn work(&self, gpu: &Gpu, room: Room) -> Result<Work, OmniError> {
+        Ok(Work { step: Step::with_room(gpu, room)?, buffers: self.buffers(gpu, room)? })
+    }
+
+    fn buffers(&self, gpu: &Gpu, Room { rows, shares, .. }: Room) -> Result<Buffers, OmniError> {
         let Form { hidden, heads: Heads { heads, head_dim, .. }, .. } = self.form;
         let (width, row) = (heads * head_dim, |n: usize| gpu.allocate(rows * n));
         let (inner, experts) = match self.form.feed_forward {
@@ -195,16 +321,16 @@ impl Decoder {
                 (top_k * inner, Some(routing))
             }
         };
-        Ok(Work {
+        Ok(Buffers {
             rows,
-            x: row(hidden)?,
+            x: gpu.zeros(rows * hidden)?,
             normed: row(hidden)?,
             out: row(hidden)?,
             qkv: row(self.form.heads.width())?,
             q: row(width)?,
             heads: row(width)?,
             turns: gpu.allocate(rows * head_dim)?,
-            shares: gpu.allocate(SHARES * rows * heads * (head_dim + 2))?,
+            shares: gpu.allocate(if shares > 1 { shares * rows * heads * (head_dim + 2) } else { 0 })?,
             inner: row(inner)?,
             experts,
             kept: row(hidden)?,
@@ -224,20 +350,66 @@ impl Decoder {
         segments: &mut [Segment<'_>],
         input: Input<'_>,
     ) -> Result<(), OmniError> {
-        let (rows, hidden, eps) = (input.positions.len(), self.form.hidden, self.form.eps);
-        assert_eq!(rows, segments.iter().map(|segment| segment.rows).sum::<usize>(), "a position a row");
-        if rows > work.rows {
-            return Err(OmniError::Input(format!("a pass of {rows} rows where there is room for {}", work.rows)));
+        self.stage(gpu, work, store, segments, input.positions, input.mode)?;
+        gpu.copy(input.embeddings, &mut work.input(input.positions.len()))?;
+        let (step, buffers) = work.parts();
+        self.run(gpu, step, buffers, store, input.extra)?;
+        advance(store, segments);
+        Ok(())
+    }
+
+    /// Makes room for the rows of a pass and says on the device what they are.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`].
+    pub(in crate::omni) fn stage(
+        &self,
+        gpu: &Gpu,
+        work: &mut Work,
+        store: &mut KvStore,
+        segments: &mut [Segment<'_>],
+        positions: &[Position],
+        mode: Mode,
+    ) -> Result<(), OmniError> {
+        let rows = positions.len();
+        if rows > work.buffers.rows {
+            let room = work.buffers.rows;
+            return Err(OmniError::Input(format!("a pass of {rows} rows where there is room for {room}")));
         }
         for segment in segments.iter_mut() {
             store.reserve(segment.sequence, segment.rows)?;
         }
-        let step = self.step(gpu, work, segments, input.positions)?;
+        let sequences: Vec<paged_attention::Sequence<'_>> = segments
+            .iter()
+            .map(|Segment { sequence, rows }| paged_attention::Sequence {
+                table: sequence.table(),
+                keys: sequence.len() + rows,
+                queries: *rows,
+            })
+            .collect();
+        work.step.set(gpu, &sequences, positions, mode)
+    }
+
+    /// The launches of a pass whose rows lie in [`Work::input`]. What differs from pass to pass with as many rows lies in
+    /// buffers, so that they can be recorded.
+    ///
+    /// # Errors
+    /// [`OmniError::Device`].
+    pub(in crate::omni) fn run(
+        &self,
+        gpu: &Gpu,
+        step: &Step,
+        work: &mut Buffers,
+        store: &mut KvStore,
+        input: Extra<'_>,
+    ) -> Result<(), OmniError> {
+        let (rows, hidden, eps) = (step.rows, self.form.hidden, self.form.eps);
         let all = ..rows * hidden;
-        gpu.copy(input.embeddings, &mut work.x.range_mut(all))?;
+        let turns = ..rows * 2 * self.angles.pairs();
+        self.angles.turns(gpu, step.positions.range(..3 * rows), &mut work.turns.range_mut(turns))?;
         for (index, layer) in self.layers.iter().enumerate() {
             // The output of the layer before joins the stream.
-            let Work { x, normed, out, .. } = &mut *work;
+            let Buffers { x, normed, out, .. } = &mut *work;
             let mut stream = x.range_mut(all);
             let gamma = layer.input_norm.all();
             if index == 0 {
@@ -257,17 +429,14 @@ impl Decoder {
                 let normed = &mut work.normed;
                 rms_norm(gpu, work.x.range(all), None, gamma, eps, &mut normed.range_mut(all))?;
             }
-            self.attend(gpu, work, store, &step, index)?;
-            let Work { x, normed, out, .. } = &mut *work;
+            self.attend(gpu, work, store, step, index)?;
+            let Buffers { x, normed, out, .. } = &mut *work;
             let (mut stream, gamma) = (x.range_mut(all), layer.feed_forward_norm.all());
             rms_norm(gpu, out.range(all), Some(&mut stream), gamma, eps, &mut normed.range_mut(all))?;
             let routes = input.routes.map(|routes| routes[index].all());
-            layer.feed_forward.forward(gpu, work, rows, routes)?;
+            layer.feed_forward.forward(gpu, work, rows, step.way, routes)?;
         }
-        for segment in segments.iter_mut() {
-            store.advance(segment.sequence, segment.rows);
-        }
-        let Work { x, normed, out, kept, .. } = &mut *work;
+        let Buffers { x, normed, out, kept, .. } = &mut *work;
         let mut stream = x.range_mut(all);
         rms_norm(gpu, out.range(all), Some(&mut stream), self.norm.all(), eps, &mut normed.range_mut(all))?;
         let last = self.layers.len() - 1;
@@ -284,70 +453,45 @@ impl Decoder {
         Ok(())
     }
 
-    /// What all layers of a pass share.
-    fn step(
-        &self,
-        gpu: &Gpu,
-        work: &mut Work,
-        segments: &[Segment<'_>],
-        positions: &[Position],
-    ) -> Result<Step, OmniError> {
-        let axes: Vec<f32> = (0..3).flat_map(|axis| positions.iter().map(move |p| p[axis] as f32)).collect();
-        let positions = gpu.upload(&axes)?;
-        let rows = axes.len() / 3;
-        self.angles.turns(gpu, positions.all(), &mut work.turns.range_mut(..rows * 2 * self.angles.pairs()))?;
-        let mut slots = Vec::with_capacity(rows);
-        for Segment { sequence, rows } in segments {
-            slots.extend((sequence.len()..sequence.len() + rows).map(|position| sequence.place(position)));
-        }
-        let sequences: Vec<paged_attention::Sequence<'_>> = segments
-            .iter()
-            .map(|Segment { sequence, rows }| paged_attention::Sequence {
-                table: sequence.table(),
-                keys: sequence.len() + rows,
-                queries: *rows,
-            })
-            .collect();
-        Ok(Step { slots: gpu.upload(&slots)?, batch: Batch::paged(gpu, &sequences)? })
-    }
-
     /// Attention from `work.normed` to `work.out`.
     fn attend(
         &self,
         gpu: &Gpu,
-        work: &mut Work,
+        work: &mut Buffers,
         store: &mut KvStore,
         step: &Step,
         index: usize,
     ) -> Result<(), OmniError> {
-        let (Form { hidden, eps, visible, .. }, heads) = (&self.form, self.form.heads);
-        let (layer, rows) = (&self.layers[index], step.slots.len());
+        let (Form { hidden, eps, .. }, heads) = (&self.form, self.form.heads);
+        let visible = store.visible();
+        let (layer, rows, way) = (&self.layers[index], step.rows, step.way);
         let (width, head_dim) = (heads.heads * heads.head_dim, heads.head_dim);
-        let Work { normed, out, qkv, q, heads: attended, turns, shares, .. } = work;
+        let Buffers { normed, out, qkv, q, heads: attended, turns, shares, .. } = work;
         let mut projected = qkv.range_mut(..rows * heads.width());
         let none = Epilogue::default();
-        linear(gpu, normed.range(..rows * hidden), layer.qkv.all(), none, *hidden, &mut projected)?;
+        linear(gpu, normed.range(..rows * hidden), layer.qkv.all(), none, way, *hidden, &mut projected)?;
         let norms = layer.head_norms.as_ref().map(|(q, k)| Norms { q: q.all(), k: k.all(), eps: *eps });
-        let (k, v) = &mut store.layers[index];
+        let (k, v) = &mut store.of_device()[index];
         let turns = turns.range(..rows * head_dim);
         let mut queries = q.range_mut(..rows * width);
         let (mut k, mut v) = (k.all_mut(), v.all_mut());
         let projected = projected.as_slice();
-        norm_rope_append(gpu, projected, norms, turns, step.slots.all(), heads, &mut queries, &mut k, &mut v)?;
+        norm_rope_append(gpu, projected, norms, turns, step.slots.range(..rows), heads, &mut queries, &mut k, &mut v)?;
         let Heads { heads, kv_heads, .. } = heads;
-        let shape = Shape { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt(), visible: *visible };
+        let shape = Shape { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt(), visible };
         let (k, v) = (k.as_slice(), v.as_slice());
         let (mut attended, mut shares) = (attended.range_mut(..rows * width), shares.all_mut());
         paged_attention(gpu, &shape, queries.as_slice(), k, v, &step.batch, &mut shares, &mut attended)?;
         let mut out = out.range_mut(..rows * hidden);
-        Ok(linear(gpu, attended.as_slice(), layer.output.all(), none, width, &mut out)?)
+        Ok(linear(gpu, attended.as_slice(), layer.output.all(), none, way, width, &mut out)?)
     }
 }
 
-/// What all layers of a pass share.
-struct Step {
-    slots: Buffer<i32>,
-    batch: Batch,
+/// The rows of a pass are part of their sequences.
+pub(in crate::omni) fn advance(store: &KvStore, segments: &mut [Segment<'_>]) {
+    for segment in segments.iter_mut() {
+        store.advance(segment.sequence, segment.rows);
+    }
 }
 
 impl Layer {
@@ -430,18 +574,19 @@ impl FeedForward {
     fn forward(
         &self,
         gpu: &Gpu,
-        work: &mut Work,
+        work: &mut Buffers,
         rows: usize,
+        way: Way,
         routes: Option<Slice<'_, i32>>,
     ) -> Result<(), OmniError> {
-        let Work { normed, out, inner, experts: routing, hidden, .. } = work;
+        let Buffers { normed, out, inner, experts: routing, hidden, .. } = work;
         let hidden = *hidden;
         let (x, mut y, none) = (normed.range(..rows * hidden), out.range_mut(..rows * hidden), Epilogue::default());
         let (layer, routing) = match (self, routing) {
             (Self::Dense(dense), _) => {
                 let mut inner = inner.range_mut(..rows * dense.inner);
-                gated(gpu, x, dense.up.all(), hidden, &mut inner)?;
-                return Ok(linear(gpu, inner.as_slice(), dense.down.all(), none, dense.inner, &mut y)?);
+                gated(gpu, x, dense.up.all(), way, hidden, &mut inner)?;
+                return Ok(linear(gpu, inner.as_slice(), dense.down.all(), none, way, dense.inner, &mut y)?);
             }
             (Self::Experts(layer), Some(routing)) => (layer, routing),
             (Self::Experts(_), None) => unreachable!("the decoder that made the buffers has experts"),
@@ -449,24 +594,24 @@ impl FeedForward {
         let slots = rows * layer.top_k;
         let Routing { logits, ids, weights, permutation, results, shared_inner, shared, gates } = routing;
         let mut logits = logits.range_mut(..rows * layer.count);
-        linear(gpu, x, layer.router.all(), none, hidden, &mut logits)?;
+        linear(gpu, x, layer.router.all(), none, way, hidden, &mut logits)?;
         let (mut ids, mut weights) = (ids.range_mut(..slots), weights.range_mut(..slots));
         top_k(gpu, logits.as_slice(), layer.count, layer.normalise, routes, &mut ids, &mut weights)?;
         permutation.sort(gpu, ids.as_slice(), layer.top_k)?;
         let mut inner = inner.range_mut(..slots * layer.experts.inner);
-        grouped_gated(gpu, x, layer.experts.up.all(), permutation.gathered(), hidden, &mut inner)?;
+        grouped_gated(gpu, x, layer.experts.up.all(), permutation.gathered(), way, hidden, &mut inner)?;
         let mut results = results.range_mut(..slots * hidden);
         let (inner, k) = (inner.as_slice(), layer.experts.inner);
-        grouped_linear(gpu, inner, layer.experts.down.all(), permutation.sorted(), k, &mut results)?;
+        grouped_linear(gpu, inner, layer.experts.down.all(), permutation.sorted(), way, k, &mut results)?;
 
         let mut addends = Addends::default();
         if let Some((expert, gate)) = &layer.shared {
             let mut inner = shared_inner.range_mut(..rows * expert.inner);
-            gated(gpu, x, expert.up.all(), hidden, &mut inner)?;
+            gated(gpu, x, expert.up.all(), way, hidden, &mut inner)?;
             let mut result = shared.range_mut(..rows * hidden);
-            linear(gpu, inner.as_slice(), expert.down.all(), none, expert.inner, &mut result)?;
+            linear(gpu, inner.as_slice(), expert.down.all(), none, way, expert.inner, &mut result)?;
             let mut gates = gates.range_mut(..rows * 2);
-            linear(gpu, x, gate.all(), none, hidden, &mut gates)?;
+            linear(gpu, x, gate.all(), none, way, hidden, &mut gates)?;
             addends.shared = Some((shared.range(..rows * hidden), gates.as_slice()));
             return Ok(combine(gpu, results.as_slice(), permutation, weights.as_slice(), addends, hidden, &mut y)?);
         }

@@ -5,13 +5,13 @@
 //! results with those of the reference implementation in f32.
 //!
 //! - `weights`: from a checkpoint's tensors to buffers.
-//! - `kv`, `decoder`: what thinker, talker, code predictor and the vocoder's transformer have in common.
-//! - `thinker`, `talker`, `code2wav`, `audio`: the networks.
+//! - `decoder`: what thinker, talker, code predictor and the vocoder's transformer have in common.
+//! - `thinker`, `talker`, `frames`, `code2wav`, `audio`: the networks.
 
 pub mod audio;
 pub mod code2wav;
 mod decoder;
-pub mod kv;
+pub mod frames;
 pub mod talker;
 #[cfg(test)]
 mod tests;
@@ -33,7 +33,8 @@ use super::config::Config;
 use super::load::Loader;
 use super::{OmniError, Placement};
 
-pub use decoder::{Input, Segment, Work};
+pub use decoder::{Extra, Input, Mode, Room, Work};
+pub(in crate::omni) use decoder::{advance, shares};
 
 /// The networks that hear, think and speak, on a device. They do not see yet: `thinker.visual` is not loaded.
 pub struct GpuOmni {
@@ -55,7 +56,11 @@ impl GpuOmni {
     /// # Errors
     /// [`OmniError`], naming the file, field or tensor, or what the device lacks.
     pub fn load(gpu: &Gpu, dir: &Path) -> Result<Self, OmniError> {
-        let config = Config::read(dir)?;
+        Self::load_as(gpu, dir, Config::read(dir)?)
+    }
+
+    /// As [`GpuOmni::load`], with a shape of the caller's: that of the folder, but for what tensors do not tell.
+    pub(crate) fn load_as(gpu: &Gpu, dir: &Path, config: Config) -> Result<Self, OmniError> {
         let checkpoint = Checkpoint::open(dir)?;
         let pool = Pool::new(1);
         let loader = Loader::new(&pool, &checkpoint, Placement::F32);

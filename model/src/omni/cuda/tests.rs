@@ -8,16 +8,20 @@
 use std::collections::BTreeMap;
 
 use causerie_kernels::cuda::emulator::Emulator;
-use causerie_kernels::cuda::{Buffer, Gpu, Slice};
+use causerie_kernels::cuda::{Buffer, Gpu, Slice, SliceMut};
+use causerie_kernels::ops::embedding::cuda::Ids;
+use causerie_kernels::ops::gemm::cuda::Way;
 use causerie_kernels::ops::log_mel::cuda::PLACE;
 use causerie_kernels::ops::sample::Params;
-use causerie_kernels::ops::sample::cuda::{Draw, Draws, sample_tokens};
+use causerie_kernels::ops::sample::cuda::Draw;
 use half::bf16;
 
+use super::frames::Frames;
 use super::talker::Side;
-use super::{GpuOmni, Input, Segment};
+use super::{Extra, GpuOmni, Input, Mode, Room};
 use crate::omni::config::FeedForwardConfig;
-use crate::omni::cuda::kv::Sequence;
+use crate::omni::decoder::Segment;
+use crate::omni::kv::Sequence;
 use crate::omni::parity::Case;
 use crate::omni::tests::tiny;
 
@@ -174,8 +178,10 @@ fn routes(b: &Bench, case: &Case) -> Vec<Vec<i32>> {
 /// Hidden states and logits of all rows of a prompt, with those experts, or with the router's own.
 fn think(b: &Bench, rows: Slice<'_, bf16>, tokens: usize, routes: Option<&[Vec<i32>]>) -> (Vec<f32>, Vec<f32>) {
     let (gpu, thinker) = (&b.gpu, &b.omni.thinker);
-    let mut store = thinker.store(gpu, tokens.div_ceil(16) + 1).unwrap();
-    let (mut work, mut sequence) = (thinker.work(gpu, tokens).unwrap(), Sequence::default());
+    let blocks = tokens.div_ceil(16) + 1;
+    let mut store = thinker.decoder.store(gpu, blocks).unwrap();
+    let room = Room { rows: tokens, sequences: 1, pages: blocks, shares: 8 };
+    let (mut work, mut sequence) = (thinker.decoder.work(gpu, room).unwrap(), Sequence::default());
     // A prefix first and the rest behind it.
     let cut = tokens - 3;
     let mut hidden = Vec::new();
@@ -193,11 +199,12 @@ fn think(b: &Bench, rows: Slice<'_, bf16>, tokens: usize, routes: Option<&[Vec<i
             layers.iter().map(part).collect()
         });
         let (keep, routes) = (Some(2), routes.as_deref());
-        let input = Input { embeddings, positions: &positions, deepstack: None, keep, routes };
+        let extra = Extra { keep, routes, ..Extra::default() };
+        let input = Input { embeddings, positions: &positions, mode: Mode::default(), extra };
         let mut segments = [Segment { sequence: &mut sequence, rows: count }];
-        thinker.forward(gpu, &mut work, &mut store, &mut segments, input).unwrap();
+        thinker.decoder.forward(gpu, &mut work, &mut store, &mut segments, input).unwrap();
         let mut out: Buffer<f32> = gpu.allocate(count * thinker.vocabulary()).unwrap();
-        thinker.logits(gpu, work.hidden(count), &mut out.all_mut()).unwrap();
+        thinker.logits(gpu, work.hidden(count), Way::ByTokens, &mut out.all_mut()).unwrap();
         hidden.extend(b.wide(work.hidden(count)));
         logits.extend(out.read().unwrap());
     }
@@ -308,39 +315,41 @@ fn what_is_written_is_spoken() {
     let frame = |f: usize| (0..groups).map(|g| recorded[g * count + f] as i32).collect::<Vec<_>>();
 
     let opening = codes.len();
-    let mut store = omni.talker.store(gpu, (opening + FRAMES).div_ceil(16)).unwrap();
-    let (mut work, mut sequence) = (omni.talker.work(gpu, opening).unwrap(), Sequence::default());
-    let mut frames = omni.talker.frames(gpu, 1).unwrap();
+    let blocks = (opening + FRAMES).div_ceil(16);
+    let mut store = omni.talker.decoder.store(gpu, blocks).unwrap();
+    let room = Room { rows: opening, sequences: 1, pages: blocks, shares: 8 };
+    let (mut work, mut sequence) = (omni.talker.decoder.work(gpu, room).unwrap(), Sequence::default());
+    let mut frames = Frames::new(gpu, &omni.talker, 1).unwrap();
     let mut positions: Vec<_> = (0..opening).map(|p| [p as f64; 3]).collect();
     let (mut talker_logits, mut predictor_logits, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     for step in 0..FRAMES {
         let count = positions.len();
-        let input = Input { embeddings: rows.all(), positions: &positions, deepstack: None, keep: None, routes: None };
+        let (mode, extra) = (Mode::default(), Extra::default());
+        let input = Input { embeddings: rows.all(), positions: &positions, mode, extra };
         let mut segments = [Segment { sequence: &mut sequence, rows: count }];
-        omni.talker.forward(gpu, &mut work, &mut store, &mut segments, input).unwrap();
+        omni.talker.decoder.forward(gpu, &mut work, &mut store, &mut segments, input).unwrap();
         if step == 0 {
             let want = case.floats("out.talker_prefill_hidden").unwrap();
             let roundings = WORD + 2 + of_decoder(talker.text.layers);
             near("opening's states", &b.wide(work.hidden(count)), &want, roundings);
         }
-        let mut logits: Buffer<f32> = gpu.allocate(talker.text.vocabulary).unwrap();
-        omni.talker.logits(gpu, work.last(count), &mut logits.all_mut()).unwrap();
-        talker_logits.extend(logits.read().unwrap());
+        gpu.copy(work.row(count - 1), &mut frames.states(1)).unwrap();
         let codes = frame(step);
-        let mut choose = |group: usize, logits: Slice<'_, f32>| {
-            predictor_logits.extend(gpu.fetch(logits)?);
-            // The draw is made, and compared; the recorded code goes on.
-            let params = Params { temperature: 1.0, top_k: 50, top_p: 0.8, ..Params::default() };
-            let draws = Draws::new(gpu, &[Draw { params, seed: 1, position: group as u64 }])?;
-            sample_tokens(gpu, logits, &draws, None, None, &mut gpu.allocate(1)?.all_mut())?;
-            Ok(gpu.upload(&codes[group + 1..group + 2])?)
+        // Draws are made, and compared; the recorded codes go on.
+        let params = Params { temperature: 1.0, top_k: 50, top_p: 0.8, ..Params::default() };
+        let draw = |group: usize| Draw { params, seed: 1, position: group as u64 };
+        let draws: Vec<Draw> = (0..groups).map(draw).collect();
+        let mut watch = |group: usize, logits: Slice<'_, f32>, chosen: &mut SliceMut<'_, i32>| {
+            let all = if group == 0 { &mut talker_logits } else { &mut predictor_logits };
+            all.extend(gpu.fetch(logits)?);
+            Ok(gpu.write(chosen, &codes[group..group + 1])?)
         };
-        omni.talker.complete(gpu, &mut frames, work.last(count), &codes[..1], &mut choose).unwrap();
+        assert_eq!(frames.watched(gpu, &omni.talker, 1, &draws, &mut watch).unwrap(), codes);
         let on_frame = gpu.upload(&codes).unwrap();
         let word = step.min(trailing.len() - 1) * width;
         let mut next: Buffer<bf16> = gpu.allocate(width).unwrap();
         let word = trailing_rows.range(word..word + width);
-        omni.talker.next_rows(gpu, on_frame.all(), word, &mut next.all_mut()).unwrap();
+        omni.talker.next_rows(gpu, Ids::ByTable(on_frame.all()), word, &mut next.all_mut()).unwrap();
         steps.extend(b.wide(next.all()));
         (rows, positions) = (next, vec![[(opening + step) as f64; 3]]);
     }
@@ -357,8 +366,8 @@ fn what_is_written_is_spoken() {
     expected.add("embedding", 3).add("gemm", 2 * 2);
     expected.decoder(talker.text.feed_forward, talker.text.layers, FRAMES).add("gemm", FRAMES);
     expected.decoder(talker.predictor.feed_forward, talker.predictor.layers, others).add("gemm", others);
-    // The first code and the next row of each frame, and the row of every other code.
-    expected.add("embedding", 2 * FRAMES + others).add("sample", others);
+    // The first code and the next row of each frame, and the row of every other code but the last.
+    expected.add("embedding", 2 * FRAMES + others - FRAMES).add("sample", FRAMES + others).add("scatter", 2 * FRAMES);
     b.all_verified(&expected);
 }
 

@@ -2,11 +2,10 @@
 
 use causerie_kernels::cuda::{Buffer, Gpu, Slice, SliceMut};
 use causerie_kernels::ops::embedding::cuda::{Tables, embedding_sum};
-use causerie_kernels::ops::gemm::cuda::logits;
+use causerie_kernels::ops::gemm::cuda::{Way, logits};
 use half::bf16;
 
-use super::decoder::{Decoder, Form, Input, Segment, Work};
-use super::kv::KvStore;
+use super::decoder::{Decoder, Form};
 use super::weights::Uploader;
 use crate::omni::OmniError;
 use crate::omni::config::TextConfig;
@@ -14,7 +13,7 @@ use crate::omni::config::TextConfig;
 /// Embedding, decoder and output matrix.
 pub struct Thinker {
     embedding: Tables,
-    decoder: Decoder,
+    pub(in crate::omni) decoder: Decoder,
     head: Buffer<bf16>,
     vocabulary: usize,
 }
@@ -31,25 +30,14 @@ impl Thinker {
         })
     }
 
-    /// Memory for sequences.
-    ///
-    /// # Errors
-    /// [`OmniError::Device`].
-    pub fn store(&self, gpu: &Gpu, blocks: usize) -> Result<KvStore, OmniError> {
-        self.decoder.store(gpu, blocks)
-    }
-
-    /// Buffers for passes of up to `rows` rows.
-    ///
-    /// # Errors
-    /// [`OmniError::Device`].
-    pub fn work(&self, gpu: &Gpu, rows: usize) -> Result<Work, OmniError> {
-        self.decoder.work(gpu, rows)
-    }
-
     /// Values of a row.
     pub fn hidden(&self) -> usize {
         self.embedding.width()
+    }
+
+    /// Tokens of the vocabulary.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
     }
 
     /// The embeddings of `tokens`: `[tokens, hidden]`.
@@ -57,45 +45,41 @@ impl Thinker {
     /// # Errors
     /// [`OmniError::Token`] for one outside of the vocabulary.
     pub fn embed(&self, gpu: &Gpu, tokens: &[u32]) -> Result<Buffer<bf16>, OmniError> {
-        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= self.vocabulary) {
-            return Err(OmniError::Token { token, vocabulary: self.vocabulary });
-        }
-        let ids = gpu.upload(&tokens.iter().map(|&token| token as i32).collect::<Vec<_>>())?;
+        let ids = tokens.iter().map(|&token| self.id(token)).collect::<Result<Vec<_>, _>>()?;
+        let ids = gpu.upload(&ids)?;
         let mut rows = gpu.allocate(tokens.len() * self.hidden())?;
-        embedding_sum(gpu, ids.all(), self.embedding.all(), 1.0, None, &mut rows.all_mut())?;
+        self.look_up(gpu, ids.all(), &mut rows.all_mut())?;
         Ok(rows)
     }
 
-    /// Runs rows through all layers.
+    /// A token as the kernels take it.
     ///
     /// # Errors
-    /// [`OmniError::NoRoom`] or [`OmniError::Device`].
-    pub fn forward(
-        &self,
-        gpu: &Gpu,
-        work: &mut Work,
-        store: &mut KvStore,
-        segments: &mut [Segment<'_>],
-        input: Input<'_>,
-    ) -> Result<(), OmniError> {
-        self.decoder.forward(gpu, work, store, segments, input)
+    /// [`OmniError::Token`] for one outside of the vocabulary.
+    pub fn id(&self, token: u32) -> Result<i32, OmniError> {
+        let outside = token as usize >= self.vocabulary;
+        if outside { Err(OmniError::Token { token, vocabulary: self.vocabulary }) } else { Ok(token as i32) }
+    }
+
+    /// The embeddings of tokens that are on the device; rows of zeros where one is negative.
+    ///
+    /// # Errors
+    /// [`OmniError::Device`].
+    pub fn look_up(&self, gpu: &Gpu, ids: Slice<'_, i32>, rows: &mut SliceMut<'_, bf16>) -> Result<(), OmniError> {
+        Ok(embedding_sum(gpu, ids, self.embedding.all(), 1.0, None, rows)?)
     }
 
     /// Logits of the next token for rows of the decoder's output.
     ///
     /// # Errors
     /// [`OmniError::Device`].
-    pub fn logits<'a>(
-        &'a self,
+    pub fn logits(
+        &self,
         gpu: &Gpu,
-        hidden: Slice<'a, bf16>,
+        hidden: Slice<'_, bf16>,
+        way: Way,
         out: &mut SliceMut<'_, f32>,
     ) -> Result<(), OmniError> {
-        Ok(logits(gpu, hidden, self.head.all(), self.hidden(), out)?)
-    }
-
-    /// Tokens of the vocabulary.
-    pub fn vocabulary(&self) -> usize {
-        self.vocabulary
+        Ok(logits(gpu, hidden, self.head.all(), way, self.hidden(), out)?)
     }
 }

@@ -8,7 +8,8 @@ use causerie_kernels::Pool;
 use causerie_kernels::ops::log_mel::{HOP, LogMel, loudest, scale};
 
 use crate::cascade::audio::AudioBuffer;
-use crate::omni::audio::{AudioStream, AudioTower};
+use crate::omni::OmniError;
+use crate::omni::audio::{AudioStream, Tower};
 use crate::omni::config::AudioConfig;
 
 /// Frames at the edges of a piece that its neighbours' samples reach into: a window is 2.5 hops.
@@ -79,12 +80,21 @@ impl Hearing {
     }
 
     /// A second goes through the tower while the utterance goes on.
-    pub(super) fn go_on(&mut self, ear: &Ear<'_>, tower: &AudioTower, config: &AudioConfig, audio: &AudioBuffer) {
+    ///
+    /// # Errors
+    /// [`OmniError::Device`].
+    pub(super) fn go_on(
+        &mut self,
+        ear: &Ear<'_>,
+        tower: &mut dyn Tower,
+        config: &AudioConfig,
+        audio: &AudioBuffer,
+    ) -> Result<(), OmniError> {
         self.before = None;
         self.before = Some(Box::new(self.clone()));
         let last = self.done + config.chunk;
         self.rest = logarithms(ear, audio, self.from, self.done..last, false);
-        self.push(ear, tower, config);
+        self.push(ear, tower, config)
     }
 
     /// The utterance as of its end, `until`, none of it gone through that does not belong to it. `None` if there is nothing
@@ -112,18 +122,26 @@ impl Hearing {
     }
 
     /// Up to a second of what is left goes through the tower. Returns whether that was all.
-    pub(super) fn finish(&mut self, ear: &Ear<'_>, tower: &AudioTower, config: &AudioConfig) -> bool {
+    ///
+    /// # Errors
+    /// [`OmniError::Device`].
+    pub(super) fn finish(
+        &mut self,
+        ear: &Ear<'_>,
+        tower: &mut dyn Tower,
+        config: &AudioConfig,
+    ) -> Result<bool, OmniError> {
         if !self.rest.is_empty() {
-            self.push(ear, tower, config);
+            self.push(ear, tower, config)?;
         }
         if self.rest.is_empty() {
-            self.stream.flush(tower, ear.pool, &mut self.rows);
+            self.stream.flush(tower, &mut self.rows)?;
         }
-        self.rest.is_empty()
+        Ok(self.rest.is_empty())
     }
 
     /// The first second of `rest` goes through.
-    fn push(&mut self, ear: &Ear<'_>, tower: &AudioTower, config: &AudioConfig) {
+    fn push(&mut self, ear: &Ear<'_>, tower: &mut dyn Tower, config: &AudioConfig) -> Result<(), OmniError> {
         let end = self.rest.len().min(config.chunk * config.mels);
         let mut mel: Vec<f32> = self.rest.drain(..end).collect();
         self.loudest = match ear.loudest {
@@ -133,7 +151,7 @@ impl Hearing {
         };
         scale(&mut mel, self.loudest);
         self.done += mel.len() / config.mels;
-        self.stream.push(tower, ear.pool, &mel, &mut self.rows);
+        self.stream.push(tower, &mel, &mut self.rows)
     }
 }
 
@@ -195,14 +213,14 @@ mod tests {
             for pcm in pcm.chunks(piece.unwrap_or(pcm.len())) {
                 audio.push(audio.end(), pcm);
                 while piece.is_some() && hearing.can_go_on(config, loudest, &audio) {
-                    hearing.go_on(&ear, &self.omni.audio, config, &audio);
+                    hearing.go_on(&ear, &mut self.omni.audio.on(&self.pool), config, &audio).unwrap();
                     early += 1;
                 }
             }
             let may = piece.is_some() && loudest != Loudest::Utterance;
             assert!((early == 0 || may) && (early > 0 || !may || samples < 20_000), "{early} seconds");
             let mut whole = hearing.until(&ear, &audio, offset + samples as u64).unwrap();
-            while !whole.finish(&ear, &self.omni.audio, config) {}
+            while !whole.finish(&ear, &mut self.omni.audio.on(&self.pool), config).unwrap() {}
             whole.rows
         }
     }

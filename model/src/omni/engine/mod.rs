@@ -14,6 +14,7 @@ mod form;
 mod hearing;
 mod history;
 mod media;
+mod networks;
 mod passes;
 mod prefixes;
 mod prompt;
@@ -25,9 +26,11 @@ mod turn;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use causerie_kernels::Pool;
-use causerie_kernels::ops::linear;
+use causerie_kernels::cuda::Gpu;
+use causerie_kernels::cuda::driver::{self, Driver};
 use causerie_kernels::ops::log_mel::LogMel;
 use causerie_kernels::ops::sample;
 use causerie_model_api::{Busy, Capabilities, Engine, Event, Next, Request, SessionId, Voice};
@@ -35,21 +38,25 @@ use causerie_model_api::{Busy, Capabilities, Engine, Event, Next, Request, Sessi
 use self::conversation::Conversation;
 use self::form::Form;
 use self::hearing::Ear;
+use self::networks::{Networks, OnCpu, OnDevice, Sizes};
 use self::prefixes::Prefixes;
 use self::schedule::{Budget, Need, Network};
 use self::settings::Generation;
+use super::config::Config;
+use super::cuda::GpuOmni;
 use super::kv::KvStore;
 use super::plan::Plan;
-use super::talker::{self, Frames};
-use super::{Omni, OmniError, decoder, vision};
+use super::{Omni, OmniError};
 use crate::lm::LmError;
 
 pub use causerie_kernels::ops::paged_attention::Visible;
 pub use hearing::Loudest;
-pub use settings::Options;
+pub use settings::{Device, Options};
 
 /// Prompt rows of all conversations in one pass.
 const PROMPT_ROWS: usize = 32;
+/// The same on a device, where the weights of all experts are read for a few rows as for many.
+const DEVICE_PROMPT_ROWS: usize = 256;
 /// The voice of the released checkpoints that the reference implementation speaks with by default.
 const DEFAULT_VOICE: &str = "ethan";
 
@@ -96,84 +103,121 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`], naming the file or field, or what does not fit.
 pub fn plan(options: &Options) -> Result<Plan, LoadError> {
+    let options = if options.device == Device::Cpu { options.clone() } else { options.on_device()? };
     Ok(options.plan(&options.shape()?, &Generation::read(&options.model)?)?)
 }
 
 /// Loads the checkpoint and makes room for conversations.
 ///
 /// # Errors
-/// [`LoadError`], naming the file, field or tensor.
+/// [`LoadError`], naming the file, field or tensor, or what the device lacks.
 pub fn load(options: &Options) -> Result<Box<dyn Engine>, LoadError> {
-    Ok(Box::new(OmniEngine::load(options)?))
+    let gpu = match options.device {
+        Device::Cpu => None,
+        Device::Cuda(index) => {
+            let bytes = plan(options)?.bytes();
+            let driver = Driver::open(driver::Plan { index, bytes }).map_err(OmniError::Device)?;
+            Some(Gpu::new(driver))
+        }
+    };
+    Ok(Box::new(OmniEngine::load_on(options, gpu)?))
+}
+
+/// As [`load`], on a device that the caller has.
+///
+/// # Errors
+/// As [`load`], or what the device lacks.
+pub fn load_on(options: &Options, gpu: Gpu) -> Result<Box<dyn Engine>, LoadError> {
+    Ok(Box::new(OmniEngine::load_on(options, Some(gpu))?))
 }
 
 struct OmniEngine {
-    omni: Omni,
+    config: Config,
+    networks: Box<dyn Networks>,
     form: Form,
     generation: Generation,
     capabilities: Capabilities,
-    pool: Pool,
+    pool: Arc<Pool>,
     mel: LogMel,
     loudest: Loudest,
     sessions: BTreeMap<SessionId, Conversation>,
     most_sessions: usize,
     context: usize,
     passes: u64,
-    thinker: Memories,
+    thinker: Memory,
     prefixes: Prefixes,
-    talker: Memories,
-    frames: Frames,
-    buffers: Buffers,
+    talker: Memory,
+    /// Rows of prompts in a pass.
+    prompt_rows: usize,
+    sampler: sample::Scratch,
+    /// Why the device cannot go on.
+    lost: Option<String>,
     /// Words that are drawn instead of the likely ones: random networks call no functions.
     #[cfg(test)]
     script: std::collections::VecDeque<u32>,
 }
 
-/// A decoder's memory of all conversations, and its buffers.
-struct Memories {
+/// A decoder's memory of all conversations.
+struct Memory {
     store: KvStore,
-    scratch: decoder::Scratch,
-}
-
-#[derive(Default)]
-struct Buffers {
-    linear: linear::Scratch,
-    talker: talker::Scratch,
-    vision: vision::Scratch,
-    sampler: sample::Scratch,
-    logits: Vec<f32>,
 }
 
 impl OmniEngine {
+    #[cfg(test)]
     fn load(options: &Options) -> Result<Self, LoadError> {
-        let pool = Pool::new(options.threads);
-        let (shape, mut generation) = (options.shape()?, Generation::read(&options.model)?);
+        Self::load_on(options, None)
+    }
+
+    /// On a device, or else on this processor.
+    fn load_on(options: &Options, gpu: Option<Gpu>) -> Result<Self, LoadError> {
+        let options = &if gpu.is_some() { options.on_device()? } else { options.clone() };
+        let pool = Arc::new(Pool::new(options.threads));
+        let (config, mut generation) = (options.shape()?, Generation::read(&options.model)?);
         // What does not fit is known before the files are read.
-        let plan = options.plan(&shape, &generation)?;
-        let omni = Omni::load_as(&pool, &options.model, shape, options.weights)?;
-        let form = Form::read(&options.model, &omni.config)?;
+        let plan = options.plan(&config, &generation)?;
+        let form = Form::read(&options.model, &config)?;
         let context = options.context;
         // Half of the context is for the prompt, at the least.
         generation.max_words = generation.max_words.min(context / 2);
-        let memories = |layout, visible| Memories { store: KvStore::new(layout, visible), scratch: Default::default() };
-        let thinker = memories(plan.thinker, options.visible);
-        let talker = memories(plan.talker, Visible::All);
+        let (thinker, talker, networks): (_, _, Box<dyn Networks>) = match &gpu {
+            None => {
+                let omni = Omni::load_as(&pool, &options.model, config.clone(), options.weights)?;
+                let store = |layout, visible| KvStore::new(layout, visible);
+                let networks = OnCpu::new(omni, Arc::clone(&pool), options.sessions);
+                (store(plan.thinker, options.visible), store(plan.talker, Visible::All), Box::new(networks))
+            }
+            Some(gpu) => {
+                generation.check_for_device()?;
+                let omni = GpuOmni::load_as(gpu, &options.model, config.clone())?;
+                let store = |layout, visible| KvStore::on_device(gpu, layout, visible);
+                let stores = (store(plan.thinker, options.visible)?, store(plan.talker, Visible::All)?);
+                let sizes = Sizes {
+                    sessions: options.sessions,
+                    rows: DEVICE_PROMPT_ROWS,
+                    context,
+                    spoken: context + generation.max_frames,
+                };
+                (stores.0, stores.1, Box::new(OnDevice::new(gpu.clone(), omni, sizes)?))
+            }
+        };
         Ok(Self {
-            capabilities: capabilities(&omni, options, context),
-            mel: LogMel::new(omni.config.thinker.audio.mels),
+            capabilities: capabilities(&config, options, context, gpu.is_none()),
+            mel: LogMel::new(config.thinker.audio.mels),
             loudest: options.loudest,
-            frames: omni.talker.predictor.frames(options.sessions),
             sessions: BTreeMap::new(),
             most_sessions: options.sessions,
             context,
             passes: 0,
-            thinker,
+            thinker: Memory { store: thinker },
             prefixes: Prefixes::default(),
-            talker,
-            buffers: Buffers::default(),
+            talker: Memory { store: talker },
+            prompt_rows: if gpu.is_some() { DEVICE_PROMPT_ROWS } else { PROMPT_ROWS },
+            sampler: sample::Scratch::default(),
+            lost: None,
             #[cfg(test)]
             script: Default::default(),
-            omni,
+            config,
+            networks,
             form,
             generation,
             pool,
@@ -184,7 +228,7 @@ impl OmniEngine {
         let mut needs = Vec::new();
         for (session, conversation) in &self.sessions {
             let waited = self.passes.saturating_sub(conversation.served);
-            conversation.needs(&self.omni.config, self.loudest, &mut |network, (class, ahead), rows| {
+            conversation.needs(&self.config, self.loudest, &mut |network, (class, ahead), rows| {
                 needs.push(Need { session: *session, network, class, ahead, waited, rows });
             });
         }
@@ -209,12 +253,7 @@ impl OmniEngine {
     fn refresh_drafts(&mut self) {
         for conversation in self.sessions.values_mut() {
             let limit = self.context - conversation.max_words(self.generation.max_words);
-            conversation.refresh_draft(
-                &self.omni.config,
-                &self.form,
-                (&mut self.thinker.store, &mut self.prefixes),
-                limit,
-            );
+            conversation.refresh_draft(&self.config, &self.form, (&mut self.thinker.store, &mut self.prefixes), limit);
         }
     }
 
@@ -237,11 +276,10 @@ impl OmniEngine {
     }
 }
 
-fn capabilities(omni: &Omni, options: &Options, context: usize) -> Capabilities {
+fn capabilities(config: &Config, options: &Options, context: usize, sees: bool) -> Capabilities {
     let name =
         options.model.file_name().map_or_else(|| "qwen3-omni".into(), |name| name.to_string_lossy().into_owned());
-    let mut voices: Vec<Voice> = omni
-        .config
+    let mut voices: Vec<Voice> = config
         .talker
         .speakers
         .iter()
@@ -253,7 +291,7 @@ fn capabilities(omni: &Omni, options: &Options, context: usize) -> Capabilities 
         models: vec![name],
         audio_in: true,
         // Pictures have three channels.
-        video_in: omni.config.thinker.vision.channels == 3,
+        video_in: sees && config.thinker.vision.channels == 3,
         audio_out: true,
         thinking: true,
         tools: true,
@@ -266,6 +304,10 @@ fn capabilities(omni: &Omni, options: &Options, context: usize) -> Capabilities 
 }
 
 impl Engine for OmniEngine {
+    fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
+    }
+
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
@@ -279,7 +321,7 @@ impl Engine for OmniEngine {
                 }
                 let seed = config.sampling.seed.unwrap_or(session.0);
                 let mut conversation = Conversation::new(session, *config, seed, self.context);
-                conversation.append(&self.omni.config.thinker.vision, history);
+                conversation.append(&self.config.thinker.vision, history);
                 conversation.served = self.passes;
                 self.sessions.insert(session, conversation);
             }
@@ -287,13 +329,13 @@ impl Engine for OmniEngine {
             request => {
                 if let Some(conversation) = self.sessions.get_mut(&session) {
                     let mut idle = true;
-                    conversation.needs(&self.omni.config, self.loudest, &mut |_, _, _| idle = false);
+                    conversation.needs(&self.config, self.loudest, &mut |_, _, _| idle = false);
                     if idle {
                         // It has not been waiting before it had something to do.
                         conversation.served = self.passes;
                     }
                     let ear = Ear { pool: &self.pool, mel: &self.mel, loudest: self.loudest };
-                    conversation.handle(&ear, &self.omni.config, request);
+                    conversation.handle(&ear, &self.config, request);
                 }
             }
         }
@@ -303,10 +345,13 @@ impl Engine for OmniEngine {
 
     fn step(&mut self, out: &mut dyn FnMut(SessionId, Event)) -> Next {
         self.refresh_drafts();
-        let budget = Budget { prompt_rows: PROMPT_ROWS, conversations: self.most_sessions };
+        let budget = Budget { prompt_rows: self.prompt_rows, conversations: self.most_sessions };
         if let Some(pass) = schedule::plan(&self.needs(), budget) {
             self.passes += 1;
             self.run(&pass);
+        }
+        if self.lost.is_some() {
+            return Next::Idle;
         }
         self.sweep();
         for (id, conversation) in &mut self.sessions {

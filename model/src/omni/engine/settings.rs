@@ -1,9 +1,11 @@
 //! What an operator decides, and what a checkpoint says of how it wants to be drawn from.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use causerie_kernels::ops::paged_attention::Visible;
 use causerie_kernels::ops::sample::Params;
+use causerie_kernels::ops::sample::cuda::{Draw, MAX_CANDIDATES};
 use serde_json::Value;
 
 use super::PROMPT_ROWS;
@@ -12,6 +14,38 @@ use crate::omni::config::{Config, Scaling};
 use crate::omni::kv::KvType;
 use crate::omni::plan::{Plan, Wishes};
 use crate::omni::{OmniError, Placement};
+
+/// What the networks are computed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub enum Device {
+    /// This processor.
+    #[default]
+    Cpu,
+    /// One of the machine's GPUs.
+    Cuda(usize),
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let index = match text {
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => Some(0),
+            other => other.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
+        };
+        index.map(Self::Cuda).ok_or_else(|| format!("{text:?} is no device: cpu, cuda or cuda:N"))
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
 
 /// What to load and how much room to give it.
 #[derive(Clone, Debug)]
@@ -28,6 +62,8 @@ pub struct Options {
     pub loudest: Loudest,
     /// Seconds of speech that attend to each other; `None` for as many as the checkpoint says.
     pub audio_block: Option<usize>,
+    /// What computes.
+    pub device: Device,
     /// How weights are kept.
     pub weights: Placement,
     /// How keys and values are kept.
@@ -52,6 +88,7 @@ impl Options {
             context: 4_096,
             loudest: Loudest::default(),
             audio_block: None,
+            device: Device::Cpu,
             weights: Placement::F32,
             kv: KvType::F32,
             memory: None,
@@ -84,6 +121,19 @@ impl Options {
             }
         }
         Ok(config)
+    }
+
+    /// These options on a device, where everything is bfloat16 so far.
+    ///
+    /// # Errors
+    /// [`OmniError::Input`] for what is narrower.
+    pub(super) fn on_device(&self) -> Result<Self, OmniError> {
+        let narrow = match (self.weights, self.kv) {
+            (Placement::Fp8 | Placement::Int4, _) => format!("weights in {}", self.weights),
+            (_, KvType::Fp8) => format!("keys and values in {}", self.kv),
+            _ => return Ok(Self { weights: Placement::Bf16, kv: KvType::Bf16, ..self.clone() }),
+        };
+        Err(OmniError::Input(format!("a device cannot hold {narrow} yet: bf16 is what it holds")))
     }
 
     /// What would be needed for a model of that shape.
@@ -133,6 +183,23 @@ impl Default for Generation {
 }
 
 impl Generation {
+    /// Whether a device can draw frames like this.
+    ///
+    /// # Errors
+    /// [`OmniError::Input`].
+    pub(super) fn check_for_device(&self) -> Result<(), OmniError> {
+        for (what, params) in [("the talker", &self.talker), ("the code predictor", &self.predictor)] {
+            if !Draw::is_known(params) {
+                let problem = format!(
+                    "{what} draws from the {} likeliest codes, a device from 1 to {MAX_CANDIDATES}",
+                    params.top_k
+                );
+                return Err(OmniError::Input(problem));
+            }
+        }
+        Ok(())
+    }
+
     /// Reads `generation_config.json` of the folder `dir`, if there is one. All fields are optional in it.
     ///
     /// # Errors

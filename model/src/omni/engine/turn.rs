@@ -7,11 +7,11 @@ use causerie_model_api::{CREDIT_AHEAD, Event, FinishReason, OutputSamples, ToolB
 
 use super::hearing::Hearing;
 use super::history::Entry;
+use super::networks::Voice;
 use super::prompt::Prompt;
 use super::schedule::Class;
 use crate::cascade::{Called, MAX_CALLS, Thought, WRONG};
 use crate::lm::Decoder;
-use crate::omni::code2wav::Voice;
 use crate::omni::kv::Sequence;
 use crate::tools::{self, Scanner};
 

@@ -49,7 +49,13 @@ pub(super) fn speak(pool: &Pool, omni: &Omni, source: &Case, case: &Case) -> Res
     let speaker = omni.config.talker.speakers.iter().find(|(name, _)| name == SPEAKER);
     let speaker = speaker.ok_or_else(|| OmniError::Input(format!("there is no voice {SPEAKER}")))?.1;
     let Prompted { tokens, media, images, videos, .. } = &prompted;
-    let opening = Opening::new(pool, omni, &Prompt { tokens, media, images, videos }, speaker, *first)?;
+    let opening = Opening::new(
+        &omni.config,
+        &mut omni.projections(pool),
+        &Prompt { tokens, media, images, videos },
+        speaker,
+        *first,
+    )?;
     let axes = (0..3).flat_map(|axis| opening.positions.iter().map(move |p| p[axis] as f32));
     computed.insert("talker_prefill_position_ids".into(), axes.collect());
     let frames = talk(pool, omni, opening, rest, steps, &mut computed)?;

@@ -115,8 +115,8 @@ fn hear(pool: &Pool, omni: &Omni, case: &Case) -> Result<Vec<f32>, OmniError> {
     let frames = mel.len() / mels;
     let turned: Vec<f32> = (0..mel.len()).map(|i| mel[i % mels * frames + i / mels]).collect();
     let (mut stream, mut tokens) = (AudioStream::default(), Vec::new());
-    stream.push(&omni.audio, pool, &turned, &mut tokens);
-    stream.flush(&omni.audio, pool, &mut tokens);
+    stream.push(&mut omni.audio.on(pool), &turned, &mut tokens)?;
+    stream.flush(&mut omni.audio.on(pool), &mut tokens)?;
     Ok(tokens)
 }
 

@@ -20,7 +20,7 @@ use crate::lm::moe::add;
 use crate::lm::resize;
 
 pub(super) use predictor::{Frames, Predictor};
-pub(super) use prompt::{Opening, Prompt, ROLE_TOKENS};
+pub(super) use prompt::{Opening, Projections, Prompt, ROLE_TOKENS};
 
 /// Ids at the end of the vocabulary that are never codes; the end of speech is among them, and allowed.
 const SPECIAL_IDS: usize = 1024;

@@ -3,11 +3,10 @@
 use causerie_kernels::Pool;
 use causerie_kernels::ops::rope::Position;
 
-use super::{Scratch, Talker};
+use super::Scratch;
 use crate::lm::moe::add;
 use crate::omni::config::Config;
 use crate::omni::positions::{Grid, Video, VideoWithSound, positions};
-use crate::omni::thinker::Thinker;
 use crate::omni::{Omni, OmniError};
 
 /// Rows that open an answer.
@@ -39,23 +38,80 @@ pub(in crate::omni) struct Opening {
     pub(in crate::omni) next: f64,
 }
 
+/// Makes the talker's rows, wherever its weights are.
+pub(in crate::omni) trait Projections {
+    /// Of words, `[words, hidden]`.
+    ///
+    /// # Errors
+    /// [`OmniError::Token`] for one outside of the vocabulary, or [`OmniError::Device`].
+    fn words(&mut self, words: &[u32]) -> Result<Vec<f32>, OmniError>;
+
+    /// Of the thinker's states at the places of media.
+    ///
+    /// # Errors
+    /// [`OmniError::Device`].
+    fn states(&mut self, states: &[f32]) -> Result<Vec<f32>, OmniError>;
+
+    /// Of codes of the first codebook, or of special ids.
+    ///
+    /// # Errors
+    /// [`OmniError::Device`].
+    fn codes(&mut self, codes: &[u32]) -> Result<Vec<f32>, OmniError>;
+}
+
+/// Weights in the memory of this processor, on a pool.
+pub(in crate::omni) struct OnPool<'a> {
+    omni: &'a Omni,
+    pool: &'a Pool,
+    scratch: Scratch,
+}
+
+impl Omni {
+    /// The talker's projections on a pool.
+    pub(in crate::omni) fn projections<'a>(&'a self, pool: &'a Pool) -> OnPool<'a> {
+        OnPool { omni: self, pool, scratch: Scratch::default() }
+    }
+}
+
+impl Projections for OnPool<'_> {
+    fn words(&mut self, words: &[u32]) -> Result<Vec<f32>, OmniError> {
+        let (mut embeddings, mut rows) = (Vec::new(), Vec::new());
+        self.omni.thinker.embed(words, &mut embeddings)?;
+        self.omni.talker.project_text(self.pool, &mut self.scratch, &embeddings, &mut rows);
+        Ok(rows)
+    }
+
+    fn states(&mut self, states: &[f32]) -> Result<Vec<f32>, OmniError> {
+        let mut rows = Vec::new();
+        self.omni.talker.project_hidden(self.pool, &mut self.scratch, states, &mut rows);
+        Ok(rows)
+    }
+
+    fn codes(&mut self, codes: &[u32]) -> Result<Vec<f32>, OmniError> {
+        let width = self.omni.talker.config.text.hidden;
+        let mut rows = vec![0.0; codes.len() * width];
+        for (row, code) in rows.chunks_exact_mut(width).zip(codes) {
+            self.omni.talker.add_code(&mut self.scratch, *code, row);
+        }
+        Ok(rows)
+    }
+}
+
 impl Opening {
     /// The user's turns of `prompt`, and the opening of an answer by `speaker` that begins with the word `first`.
     ///
     /// # Errors
-    /// [`OmniError::Input`] if the prompt does not end with the opening of an answer.
+    /// [`OmniError::Input`] if the prompt does not end with the opening of an answer, or as [`Projections`].
     pub(in crate::omni) fn new(
-        pool: &Pool,
-        omni: &Omni,
+        config: &Config,
+        projections: &mut dyn Projections,
         prompt: &Prompt<'_>,
         speaker: u32,
         first: u32,
     ) -> Result<Self, OmniError> {
-        let Omni { config, thinker, talker, .. } = omni;
-        let mut s = Scratch::default();
         let (users, answer) = turns(config, prompt.tokens)?;
-        let mut rows = user_rows(pool, &mut s, omni, prompt, &users)?;
-        rows.extend(opening_rows(pool, &mut s, (config, thinker, talker), answer, speaker, first)?);
+        let mut rows = user_rows(config, projections, prompt, &users)?;
+        rows.extend(opening_rows(config, projections, answer, speaker, first)?);
 
         let mut ids: Vec<u32> = users.iter().flat_map(|turn| &prompt.tokens[turn.clone()]).copied().collect();
         ids.extend([config.ids.tts_pad; OPENING_ROWS]);
@@ -78,15 +134,13 @@ fn turns<'t>(config: &Config, tokens: &'t [u32]) -> Result<(Vec<std::ops::Range<
 }
 
 fn user_rows(
-    pool: &Pool,
-    s: &mut Scratch,
-    omni: &Omni,
+    config: &Config,
+    projections: &mut dyn Projections,
     prompt: &Prompt<'_>,
     users: &[std::ops::Range<usize>],
 ) -> Result<Vec<f32>, OmniError> {
-    let Omni { config, thinker, talker, .. } = omni;
-    let width = talker.config.text.hidden;
-    let (mut states, mut media) = (Vec::new(), prompt.media.chunks_exact(talker.config.thinker_hidden));
+    let width = config.talker.text.hidden;
+    let (mut states, mut media) = (Vec::new(), prompt.media.chunks_exact(config.talker.thinker_hidden));
     let (mut words, mut is_media) = (Vec::new(), Vec::new());
     for (at, &token) in prompt.tokens.iter().enumerate() {
         let placeholder = config.thinker.media.is_placeholder(token);
@@ -101,11 +155,7 @@ fn user_rows(
             }
         }
     }
-    let mut embeddings = Vec::new();
-    thinker.embed(&words, &mut embeddings)?;
-    let (mut text, mut heard) = (Vec::new(), Vec::new());
-    talker.project_text(pool, s, &embeddings, &mut text);
-    talker.project_hidden(pool, s, &states, &mut heard);
+    let (text, heard) = (projections.words(&words)?, projections.states(&states)?);
     let (mut text, mut heard) = (text.chunks_exact(width), heard.chunks_exact(width));
     let row = |media: bool| if media { heard.next() } else { text.next() };
     Ok(is_media.into_iter().filter_map(row).flatten().copied().collect())
@@ -113,25 +163,15 @@ fn user_rows(
 
 /// Words on the one side, codec ids on the other, added up.
 fn opening_rows(
-    pool: &Pool,
-    s: &mut Scratch,
-    (config, thinker, talker): (&Config, &Thinker, &Talker),
+    config: &Config,
+    projections: &mut dyn Projections,
     answer: &[u32],
     speaker: u32,
     first: u32,
 ) -> Result<Vec<f32>, OmniError> {
-    let (ids, codec) = (&config.ids, &talker.config.ids);
-    let words = [answer, &[ids.tts_pad; 4], &[ids.tts_bos, first]].concat();
-    let mut embeddings = Vec::new();
-    thinker.embed(&words, &mut embeddings)?;
-    let mut rows = Vec::new();
-    talker.project_text(pool, s, &embeddings, &mut rows);
+    let (ids, codec) = (&config.ids, &config.talker.ids);
+    let mut rows = projections.words(&[answer, &[ids.tts_pad; 4], &[ids.tts_bos, first]].concat())?;
     let codes = [codec.nothink, codec.think_bos, codec.think_eos, speaker, codec.pad, codec.bos];
-    let width = talker.config.text.hidden;
-    for (row, code) in rows.chunks_exact_mut(width).skip(CODEC_FROM).zip(codes) {
-        let mut embedding = vec![0.0; width];
-        talker.add_code(s, code, &mut embedding);
-        add(row, &embedding);
-    }
+    add(&mut rows[CODEC_FROM * config.talker.text.hidden..], &projections.codes(&codes)?);
     Ok(rows)
 }

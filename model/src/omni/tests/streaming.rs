@@ -86,17 +86,19 @@ fn an_utterance_gives_the_same_tokens_however_frames_come() {
     for frames in [1, 57, 100, 430] {
         let mel = noise(frames as u64, frames * mels);
         let (mut stream, mut whole) = (AudioStream::default(), Vec::new());
-        stream.push(&omni.audio, &pool, &mel, &mut whole);
-        stream.flush(&omni.audio, &pool, &mut whole);
+        stream.push(&mut omni.audio.on(&pool), &mel, &mut whole).unwrap();
+        stream.flush(&mut omni.audio.on(&pool), &mut whole).unwrap();
         assert_eq!(whole.len(), omni.config.thinker.audio.tokens(frames) * omni.config.thinker.audio.output);
         // One stream for all, to see that flushing leaves nothing behind.
         let stream = std::cell::RefCell::new(stream);
         for_cuts(|cuts| {
             let (mut stream, mut tokens) = (stream.borrow_mut(), Vec::new());
             for piece in pieces(frames, &cuts) {
-                stream.push(&omni.audio, &pool, &mel[piece.start * mels..piece.end * mels], &mut tokens);
+                stream
+                    .push(&mut omni.audio.on(&pool), &mel[piece.start * mels..piece.end * mels], &mut tokens)
+                    .unwrap();
             }
-            stream.flush(&omni.audio, &pool, &mut tokens);
+            stream.flush(&mut omni.audio.on(&pool), &mut tokens).unwrap();
             prop_assert!(tokens == whole, "{} frames by {:?}", frames, cuts);
             Ok(())
         });
@@ -113,7 +115,7 @@ fn later_sound_does_not_change_earlier_blocks() {
     other[block * mels..].iter_mut().for_each(|x| *x = -*x);
     let tokens = |mel: &[f32]| {
         let (mut stream, mut tokens) = (AudioStream::default(), Vec::new());
-        stream.push(&omni.audio, &pool, mel, &mut tokens);
+        stream.push(&mut omni.audio.on(&pool), mel, &mut tokens).unwrap();
         tokens
     };
     let (one, other) = (tokens(&one), tokens(&other));

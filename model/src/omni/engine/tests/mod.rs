@@ -2,6 +2,7 @@
 
 mod company;
 mod conversations;
+mod device;
 mod early;
 mod options;
 mod sight;

@@ -173,7 +173,7 @@ fn what_does_not_fit_is_refused_before_it_is_loaded() {
     assert!(matches!(refused, LoadError::Omni(OmniError::Fit { .. })), "{refused}");
     assert!(refused.to_string().contains("keys and values, thinker"), "{refused}");
     let engine = OmniEngine::load(&options(4)).unwrap();
-    assert_eq!(engine.omni.bytes(), plan.weight_bytes());
+    assert_eq!(engine.networks.bytes(), plan.weight_bytes());
     assert_eq!(engine.thinker.store.bytes(), plan.thinker.bytes());
     assert_eq!(engine.talker.store.bytes(), plan.talker.bytes());
 }

@@ -207,7 +207,7 @@ fn what_the_session_forgets_is_not_kept() {
 #[test]
 fn each_frame_is_a_grid_of_its_own_on_the_clock_of_the_input() {
     let e = engine(1);
-    let config: &Config = &e.omni.config;
+    let config: &Config = &e.config;
     let sight = |seed, at| Piece::Sight(Sight::new(&config.thinker.vision, &picture(seed, 256), at).unwrap());
     let text = Piece::Text("x".into());
     // Two frames a second apart, one a minute later, and a picture that was sent.

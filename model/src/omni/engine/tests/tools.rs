@@ -147,7 +147,7 @@ fn a_thought_is_within_its_budget_and_not_spoken() {
 #[test]
 fn what_people_say_is_never_more_than_words() {
     let e = roomy();
-    let config = &e.omni.config;
+    let config = &e.config;
     let marks = |text: &str| {
         let entry = Entry { role: Role::User, pieces: vec![Piece::Text(text.into())] };
         let prompt = e.form.prompt(config, &adder(ToolBehavior::Blocking), [&entry].into_iter(), End::Answer).unwrap();
@@ -162,7 +162,7 @@ fn templates_are_read_where_they_are_published() {
     let rows = |folder: &options::Folder| {
         let e = OmniEngine::load(&Options { model: folder.0.clone(), ..options(1) }).unwrap();
         let entry = Entry { role: Role::User, pieces: vec![Piece::Text("hi".into())] };
-        let prompt = e.form.prompt(&e.omni.config, &config(1), [&entry].into_iter(), End::Answer).unwrap();
+        let prompt = e.form.prompt(&e.config, &config(1), [&entry].into_iter(), End::Answer).unwrap();
         prompt.rows
     };
     let plain = folder("template-none");
