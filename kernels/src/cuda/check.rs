@@ -46,6 +46,7 @@ ops! {
     gemm
     layer_norm
     log_mel
+    noise
     norm_rope
     paged_attention
     quantised

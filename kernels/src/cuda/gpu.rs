@@ -39,8 +39,9 @@ struct Inner {
     recording: Mutex<Option<Draft>>,
     /// Recordings that name memory which was given back.
     broken: Mutex<BTreeSet<u64>>,
-    /// What comparing with references has found, where that is done.
-    findings: Option<Mutex<Findings>>,
+    /// Whether results are compared with references, and what that has found.
+    verifies: AtomicBool,
+    findings: Mutex<Findings>,
 }
 
 /// Launches of each kernel.
@@ -204,15 +205,15 @@ impl<'a> Args<'a> {
 impl Gpu {
     /// Takes a device.
     pub fn new(device: impl Device + 'static) -> Self {
-        Self::with(device, None)
+        Self::with(device, false)
     }
 
     /// Takes a device whose every result is compared with what the op's reference makes of the same inputs. Slow: for tests.
     pub fn verifying(device: impl Device + 'static) -> Self {
-        Self::with(device, Some(Mutex::default()))
+        Self::with(device, true)
     }
 
-    fn with(device: impl Device + 'static, findings: Option<Mutex<Findings>>) -> Self {
+    fn with(device: impl Device + 'static, verifies: bool) -> Self {
         let inner = Inner {
             device: Box::new(device),
             launches: Mutex::default(),
@@ -223,7 +224,8 @@ impl Gpu {
             live: Mutex::default(),
             recording: Mutex::default(),
             broken: Mutex::default(),
-            findings,
+            verifies: AtomicBool::new(verifies),
+            findings: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -420,6 +422,24 @@ impl Gpu {
         unsafe { self.inner.device.zero(slice.address, bytes_of::<T>(slice.len)) }
     }
 
+    /// A moment: when what was launched before is done.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    pub fn mark(&self) -> Result<u64, DeviceError> {
+        self.not_recorded("a moment")?;
+        self.inner.device.mark()
+    }
+
+    /// Milliseconds from one moment to a later one, once that has come. Both are forgotten.
+    ///
+    /// # Errors
+    /// What became of what was launched before them.
+    pub fn between(&self, from: u64, to: u64) -> Result<f64, DeviceError> {
+        self.not_recorded("waiting")?;
+        self.inner.device.between(from, to)
+    }
+
     /// Waits until all that was launched is done.
     ///
     /// # Errors
@@ -509,7 +529,12 @@ impl Gpu {
 
     /// Whether results are compared: never those of a recording, which has none yet.
     fn compares(&self) -> bool {
-        self.inner.findings.is_some() && lock(&self.inner.recording).is_none()
+        self.inner.verifies.load(Ordering::Relaxed) && lock(&self.inner.recording).is_none()
+    }
+
+    /// From here on results are compared with references, or not.
+    pub fn verify_results(&self, verify: bool) {
+        self.inner.verifies.store(verify, Ordering::Relaxed);
     }
 
     /// Compares an op's result with its reference, where that is asked for. `compare` reads inputs and results.
@@ -518,17 +543,18 @@ impl Gpu {
         op: &'static str,
         compare: impl FnOnce(&mut Checks) -> Result<(), DeviceError>,
     ) -> Result<(), DeviceError> {
-        let Some(findings) = self.inner.findings.as_ref().filter(|_| self.compares()) else { return Ok(()) };
+        if !self.compares() {
+            return Ok(());
+        }
         let mut checks = Checks::default();
         compare(&mut checks)?;
-        lock(findings).add(op, checks);
+        lock(&self.inner.findings).add(op, checks);
         Ok(())
     }
 
     /// What comparing has found since the last call; nothing if nobody compares.
     pub fn findings(&self) -> Findings {
-        let findings = self.inner.findings.as_ref();
-        findings.map_or_else(Findings::default, |findings| std::mem::take(&mut *lock(findings)))
+        std::mem::take(&mut *lock(&self.inner.findings))
     }
 }
 

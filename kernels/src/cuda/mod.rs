@@ -95,6 +95,18 @@ pub trait Device: Send + Sync {
     /// What became of it.
     fn synchronize(&self) -> Result<(), DeviceError>;
 
+    /// A moment: when what was launched before is done.
+    ///
+    /// # Errors
+    /// That the device is lost.
+    fn mark(&self) -> Result<u64, DeviceError>;
+
+    /// Milliseconds from one moment to a later one, once that has come. Both are forgotten.
+    ///
+    /// # Errors
+    /// What became of what was launched before them.
+    fn between(&self, from: u64, to: u64) -> Result<f64, DeviceError>;
+
     /// Makes bytes zero, after what was launched before.
     ///
     /// # Safety

@@ -13,6 +13,7 @@ pub mod gemm;
 pub mod layer_norm;
 pub mod linear;
 pub mod log_mel;
+pub mod noise;
 pub mod norm_rope;
 pub mod paged_attention;
 pub mod quantised;

@@ -153,18 +153,12 @@ impl<'a> Loader<'a> {
 
     /// Whether all that was asked for was there, and all that is there was asked for. Returns the bytes that it takes.
     pub(super) fn finish(self) -> Result<u64, OmniError> {
-        self.finish_without(None)
-    }
-
-    /// As [`Loader::finish`], where a part of the checkpoint is not used.
-    pub(super) fn finish_without(self, unused: Option<&str>) -> Result<u64, OmniError> {
         let absent = self.missing.into_inner();
         if !absent.is_empty() {
             return Err(missing(&absent));
         }
         let used = self.used.into_inner();
-        let known = |name: &str| used.contains(name) || unused.is_some_and(|part| name.starts_with(part));
-        let extra: Vec<&str> = self.checkpoint.names().filter(|name| !known(name)).collect();
+        let extra: Vec<&str> = self.checkpoint.names().filter(|name| !used.contains(*name)).collect();
         match extra.first() {
             Some(first) => Err(OmniError::ExtraTensors { count: extra.len(), first: (*first).to_owned() }),
             None => Ok(self.placed.get()),

@@ -12,6 +12,10 @@ pub struct Module(pub(super) usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function(pub(super) usize);
 
+/// A moment that was marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event(pub(super) usize);
+
 /// Launches that were captured, ready to be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Graph(pub(super) usize);
@@ -138,6 +142,10 @@ pub trait Calls: Send + Sync {
     /// # Safety
     /// As [`Device::zero`](crate::cuda::Device::zero).
     unsafe fn zero(&self, at: u64, bytes: usize) -> Result<(), Code>;
+    /// A moment in the order of what was started.
+    fn mark(&self) -> Result<Event, Code>;
+    /// Milliseconds from one moment to a later one, once that has come. Both are given up.
+    fn between(&self, from: Event, to: Event) -> Result<f64, Code>;
     /// From here on starts and copies are written down.
     fn begin_capture(&self) -> Result<(), Code>;
     /// What was written down, ready to be run.
@@ -205,6 +213,12 @@ impl<T: Calls + ?Sized> Calls for Box<T> {
     unsafe fn zero(&self, at: u64, bytes: usize) -> Result<(), Code> {
         // SAFETY: as the caller promises.
         unsafe { (**self).zero(at, bytes) }
+    }
+    fn mark(&self) -> Result<Event, Code> {
+        (**self).mark()
+    }
+    fn between(&self, from: Event, to: Event) -> Result<f64, Code> {
+        (**self).between(from, to)
     }
     fn begin_capture(&self) -> Result<(), Code> {
         (**self).begin_capture()

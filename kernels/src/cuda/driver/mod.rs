@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::{Mutex, PoisonError};
 
-use calls::{Calls, Code, Described, Function, Graph, Module};
+use calls::{Calls, Code, Described, Event, Function, Graph, Module};
 use images::{IMAGES, Image};
 use lock::Exclusive;
 
@@ -252,6 +252,14 @@ impl<C: Calls> Device for Driver<C> {
     unsafe fn zero(&self, at: Address, bytes: usize) -> Result<(), DeviceError> {
         // SAFETY: as the caller promises.
         self.call("cuMemsetD8", |calls| unsafe { calls.zero(at.0, bytes) })
+    }
+
+    fn mark(&self) -> Result<u64, DeviceError> {
+        self.call("cuEventRecord", Calls::mark).map(|event| event.0 as u64)
+    }
+
+    fn between(&self, from: u64, to: u64) -> Result<f64, DeviceError> {
+        self.call("cuEventElapsedTime", |calls| calls.between(Event(from as usize), Event(to as usize)))
     }
 
     fn begin_recording(&self) -> Result<(), DeviceError> {

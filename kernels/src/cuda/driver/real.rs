@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use cudarc::driver::sys;
 
-use super::calls::{Calls, Code, Described, Function, Graph, Module};
+use super::calls::{Calls, Code, Described, Event, Function, Graph, Module};
 use crate::cuda::{DeviceError, Launch};
 
 /// The library, loaded and initialised, and the device that was opened.
@@ -231,6 +231,30 @@ impl Calls for Real {
         let stream = self.current()?.stream;
         // SAFETY: as the caller promises.
         check(unsafe { sys::cuMemsetD8Async(at, 0, bytes, stream) })
+    }
+
+    fn mark(&self) -> Result<Event, Code> {
+        let stream = self.current()?.stream;
+        let mut event = null_mut();
+        // SAFETY: a valid place, and the stream of the open device.
+        unsafe {
+            check(sys::cuEventCreate(&raw mut event, 0))?;
+            check(sys::cuEventRecord(event, stream))?;
+        }
+        Ok(Event(event as usize))
+    }
+
+    fn between(&self, from: Event, to: Event) -> Result<f64, Code> {
+        self.current()?;
+        let (from, to, mut milliseconds) = (from.0 as sys::CUevent, to.0 as sys::CUevent, 0.0);
+        // SAFETY: both were made by `mark`, in that order, and are not used any more.
+        unsafe {
+            check(sys::cuEventSynchronize(to))?;
+            check(sys::cuEventElapsedTime_v2(&raw mut milliseconds, from, to))?;
+            check(sys::cuEventDestroy_v2(from))?;
+            check(sys::cuEventDestroy_v2(to))?;
+        }
+        Ok(f64::from(milliseconds))
     }
 
     fn begin_capture(&self) -> Result<(), Code> {

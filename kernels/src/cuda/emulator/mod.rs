@@ -21,6 +21,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use libloading::Library;
 
@@ -60,6 +61,8 @@ pub struct Emulator {
     seed: u64,
     properties: Properties,
     recordings: Mutex<Recordings>,
+    /// Moments that somebody marked.
+    marks: Mutex<Vec<Instant>>,
     /// Launches until the device is lost.
     lasts: Arc<AtomicU64>,
     /// Bytes of memory in all, and those that are free.
@@ -123,7 +126,8 @@ impl Emulator {
         };
         let (recordings, lasts) = (Mutex::default(), Arc::new(AtomicU64::new(u64::MAX)));
         let memory = (u64::MAX, AtomicU64::new(u64::MAX));
-        Ok(Self { launch, kernels, seed, properties, recordings, lasts, memory, _library: library })
+        let marks = Mutex::default();
+        Ok(Self { launch, kernels, seed, properties, recordings, marks, lasts, memory, _library: library })
     }
 
     /// The device has so many bytes of memory.
@@ -276,6 +280,21 @@ impl Device for Emulator {
 
     fn synchronize(&self) -> Result<(), DeviceError> {
         self.live()
+    }
+
+    fn mark(&self) -> Result<u64, DeviceError> {
+        self.live()?;
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.push(Instant::now());
+        Ok(marks.len() as u64 - 1)
+    }
+
+    /// Of this processor, which says nothing about a GPU.
+    fn between(&self, from: u64, to: u64) -> Result<f64, DeviceError> {
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = |mark: u64| marks.get(mark as usize).copied();
+        let passed = at(to).zip(at(from)).map(|(to, from)| to.duration_since(from).as_secs_f64() * 1e3);
+        passed.ok_or_else(|| DeviceError::Emulator("there is no such moment".into()))
     }
 
     unsafe fn zero(&self, at: Address, bytes: usize) -> Result<(), DeviceError> {

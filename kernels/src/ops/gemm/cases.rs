@@ -21,7 +21,7 @@ const DENSE: [(usize, usize, usize); 12] = [
 ];
 
 /// Tokens of each group, n, k. The last three have the widths of released experts: gates, and the way back.
-const GROUPED: [(&[usize], usize, usize); 8] = [
+const GROUPED: [(&[usize], usize, usize); 10] = [
     (&[1], 2, 8),
     (&[0, 1, 0, 2, 0], 18, 40),
     (&[8, 0, 9, 1], 34, 72),
@@ -30,9 +30,36 @@ const GROUPED: [(&[usize], usize, usize); 8] = [
     (&[200, 0, 0], 130, 72),
     (&[0, 1, 2], 768, 2048),
     (&[1, 0, 1], 2048, 768),
+    // Of the talker's.
+    (&[0, 2], 384, 1024),
+    (&[1, 1], 1024, 384),
 ];
 
+/// tokens, n, k of matrices of the released networks: queries, keys and values, and the output of the thinker's attention; its
+/// router; gates and inputs of the code predictor; the talker's head; a layer of the audio tower, one of the vision tower.
+const RELEASED: [(usize, usize, usize); 7] = [
+    (1, 5120, 2048),
+    (2, 2048, 4096),
+    (3, 128, 2048),
+    (1, 6144, 1024),
+    (2, 3072, 1024),
+    (1, 5120, 1280),
+    (1, 1152, 4304),
+];
+
+/// The same for tiles, which take as long for a few tokens as for many.
+const RELEASED_TILED: [(usize, usize, usize); 2] = [(2, 128, 2048), (3, 1024, 1024)];
+
 pub(crate) fn on_device(gpu: &Gpu, report: &mut Report) {
+    let streamed = RELEASED.map(|shape| (shape, Way::Streamed));
+    for ((tokens, n, k), way) in streamed.into_iter().chain(RELEASED_TILED.map(|shape| (shape, Way::Tiled))) {
+        report.case(gpu, format_args!("released: {tokens} tokens, {n}×{k}, {way:?}"), |noise| {
+            let (x, w) = (gpu.upload(&noise.bf16s(tokens * k, 1.0))?, gpu.upload(&noise.bf16s(n * k, 1.0))?);
+            let mut y = gpu.allocate(tokens * n)?;
+            cuda::linear(gpu, x.all(), w.all(), Epilogue::default(), way, k, &mut y.all_mut())?;
+            cuda::gated(gpu, x.all(), w.all(), way, k, &mut y.range_mut(..tokens * n / 2))
+        });
+    }
     for (index, (tokens, n, k)) in DENSE.into_iter().enumerate() {
         report.case(gpu, format_args!("{tokens} tokens, {n}×{k}"), |noise| {
             let (x, w) = (gpu.upload(&noise.bf16s(tokens * k, 1.0))?, gpu.upload(&noise.bf16s(n * k, 1.0))?);

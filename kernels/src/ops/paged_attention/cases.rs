@@ -1,12 +1,12 @@
 //! The case table of the kernels, and its run on a device.
 
-use super::cuda::{BLOCK, Batch, Shape, Shares, block_attention, paged_attention};
+use super::cuda::{BLOCK, Batch, Rows, Shape, Shares, block_attention, paged_attention, rows_attention};
 use super::{Sequence, Visible};
 use crate::cuda::Gpu;
 use crate::cuda::check::Report;
 
 /// Heads, heads of keys, values of a head.
-const HEADS: [(usize, usize, usize); 5] = [(1, 1, 8), (4, 2, 16), (4, 4, 72), (16, 2, 128), (8, 8, 64)];
+const HEADS: [(usize, usize, usize); 6] = [(1, 1, 8), (4, 2, 16), (4, 4, 72), (16, 2, 128), (8, 8, 64), (32, 4, 128)];
 
 /// Keys and queries of each sequence; what is seen.
 const PAGED: [(&[(usize, usize)], Visible); 7] = [
@@ -61,7 +61,15 @@ pub(crate) fn on_device(gpu: &Gpu, report: &mut Report) {
                 let mut shares = gpu.allocate(2 * batch.rows() * heads * (head_dim + 2))?;
                 let mut out = gpu.allocate(batch.rows() * heads * head_dim)?;
                 let (mut shares, mut out) = (shares.all_mut(), out.all_mut());
-                block_attention(gpu, &shape(Visible::All), qkv.all(), &batch, &mut shares, &mut out)
+                block_attention(gpu, &shape(Visible::All), qkv.all(), &batch, &mut shares, &mut out)?;
+                // The same numbers as rows of their own.
+                let (wide, narrow) = (batch.rows() * heads * head_dim, batch.rows() * kv_heads * head_dim);
+                let keys = Rows {
+                    k: qkv.range(wide..wide + narrow),
+                    v: qkv.range(wide + narrow..),
+                    row_stride: kv_heads * head_dim,
+                };
+                rows_attention(gpu, &shape(Visible::All), qkv.range(..wide), keys, &batch, &mut shares, &mut out)
             });
         }
     }

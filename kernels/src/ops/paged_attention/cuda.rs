@@ -184,6 +184,28 @@ pub fn block_attention<'a>(
     attend(gpu, shape, (qkv, row_stride), Rows { k, v, row_stride }, batch, shares, out)
 }
 
+/// As [`block_attention`], with queries, keys and values apart. q, out: `[rows, heads, head_dim]`.
+///
+/// # Errors
+/// As [`Gpu::synchronize`].
+///
+/// # Panics
+/// If the lengths do not fit.
+pub fn rows_attention<'a>(
+    gpu: &Gpu,
+    shape: &Shape,
+    q: Slice<'a, bf16>,
+    keys: Rows<'a>,
+    batch: &'a Batch,
+    shares: &mut SliceMut<'_, f32>,
+    out: &mut SliceMut<'_, bf16>,
+) -> Result<(), DeviceError> {
+    let width = shape.heads * shape.head_dim;
+    assert!(batch.pages.is_none() && q.len() == batch.rows * width, "{} values for {shape:?}", q.len());
+    assert!(keys.k.len() >= batch.rows * keys.row_stride && keys.v.len() >= keys.k.len(), "keys of {shape:?}");
+    attend(gpu, shape, (q, width), keys, batch, shares, out)
+}
+
 fn attend<'a>(
     gpu: &Gpu,
     shape: &Shape,

@@ -506,17 +506,19 @@ impl Layer {
             let scales = up.values(&format!("{name}.{part}.scale"), &[hidden])?;
             Ok(matrix.chunks_exact(k).zip(scales).flat_map(|(row, s)| row.iter().map(move |v| v * s)).collect())
         };
-        let mut output = up.values(&attention("o_proj"), &[hidden, q])?;
-        if scaled {
-            output = scale("self_attn_layer_scale", output, q)?;
-        }
+        // Large ones of others are never here as floats.
+        let last = |name: &str, part: &str, k: usize| {
+            if !scaled {
+                return up.tensor(name, &[hidden, k]);
+            }
+            up.upload(&scale(part, up.values(name, &[hidden, k])?, k)?)
+        };
         let head_norm = |part: &str| up.tensor(&attention(part), &[head_dim]);
         let mlp = format!("{name}.mlp");
         let feed_forward = match form.feed_forward {
             FeedForwardConfig::Dense { inner } => {
-                let down = up.values(&format!("{mlp}.down_proj.weight"), &[hidden, inner])?;
-                let down = if scaled { scale("mlp_layer_scale", down, inner)? } else { down };
-                FeedForward::Dense(Gated { up: gate_and_up(up, &mlp, inner, hidden)?, down: up.upload(&down)?, inner })
+                let down = last(&format!("{mlp}.down_proj.weight"), "mlp_layer_scale", inner)?;
+                FeedForward::Dense(Gated { up: gate_and_up(up, &mlp, inner, hidden)?, down, inner })
             }
             config @ FeedForwardConfig::Experts { .. } => {
                 FeedForward::Experts(Box::new(Experts::load(up, &mlp, config, hidden)?))
@@ -526,7 +528,7 @@ impl Layer {
             input_norm: up.tensor(&format!("{name}.input_layernorm.weight"), &[hidden])?,
             qkv: up.stacked(&parts, hidden)?,
             head_norms: if scaled { None } else { Some((head_norm("q_norm")?, head_norm("k_norm")?)) },
-            output: up.upload(&output)?,
+            output: last(&attention("o_proj"), "self_attn_layer_scale", q)?,
             feed_forward_norm: up.tensor(&format!("{name}.post_attention_layernorm.weight"), &[hidden])?,
             feed_forward,
         })

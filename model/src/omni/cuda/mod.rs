@@ -6,7 +6,7 @@
 //!
 //! - `weights`: from a checkpoint's tensors to buffers.
 //! - `decoder`: what thinker, talker, code predictor and the vocoder's transformer have in common.
-//! - `thinker`, `talker`, `frames`, `code2wav`, `audio`: the networks.
+//! - `thinker`, `talker`, `frames`, `code2wav`, `audio`, `vision`: the networks.
 
 pub mod audio;
 pub mod code2wav;
@@ -16,6 +16,7 @@ pub mod talker;
 #[cfg(test)]
 mod tests;
 pub mod thinker;
+pub mod vision;
 mod weights;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ use self::audio::AudioTower;
 use self::code2wav::Code2Wav;
 use self::talker::Talker;
 use self::thinker::Thinker;
+use self::vision::VisionTower;
 use self::weights::Uploader;
 use super::checkpoint::Checkpoint;
 use super::config::Config;
@@ -36,12 +38,14 @@ use super::{OmniError, Placement};
 pub use decoder::{Extra, Input, Mode, Room, Work};
 pub(in crate::omni) use decoder::{advance, shares};
 
-/// The networks that hear, think and speak, on a device. They do not see yet: `thinker.visual` is not loaded.
+/// The networks on a device.
 pub struct GpuOmni {
     /// Its shape.
     pub config: Config,
     /// Hears.
     pub audio: AudioTower,
+    /// Sees.
+    pub vision: VisionTower,
     /// Thinks.
     pub thinker: Thinker,
     /// Speaks.
@@ -65,11 +69,25 @@ impl GpuOmni {
         let pool = Pool::new(1);
         let loader = Loader::new(&pool, &checkpoint, Placement::F32);
         let up = Uploader::new(gpu, &loader);
-        let audio = AudioTower::load(&up, &config.thinker.audio)?;
-        let thinker = Thinker::load(&up, &config.thinker.text)?;
-        let talker = Talker::load(&up, &config.talker)?;
-        let code2wav = Code2Wav::load(&up, &config.code2wav)?;
-        loader.finish_without(Some("thinker.visual."))?;
-        Ok(Self { config, audio, thinker, talker, code2wav })
+        let omni = Self::load_from(&up, config)?;
+        loader.finish()?;
+        Ok(omni)
+    }
+
+    /// Networks of that shape whose weights follow from a seed: what they say is noise, and takes as long as anything else.
+    ///
+    /// # Errors
+    /// [`OmniError::Device`].
+    pub fn drawn(gpu: &Gpu, config: Config, seed: u64) -> Result<Self, OmniError> {
+        Self::load_from(&Uploader::drawing(gpu, seed), config)
+    }
+
+    fn load_from(up: &Uploader<'_>, config: Config) -> Result<Self, OmniError> {
+        let audio = AudioTower::load(up, &config.thinker.audio)?;
+        let vision = VisionTower::load(up, &config.thinker.vision)?;
+        let thinker = Thinker::load(up, &config.thinker.text)?;
+        let talker = Talker::load(up, &config.talker)?;
+        let code2wav = Code2Wav::load(up, &config.code2wav)?;
+        Ok(Self { config, audio, vision, thinker, talker, code2wav })
     }
 }

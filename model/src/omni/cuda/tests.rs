@@ -23,7 +23,9 @@ use crate::omni::config::FeedForwardConfig;
 use crate::omni::decoder::Segment;
 use crate::omni::kv::Sequence;
 use crate::omni::parity::Case;
+use crate::omni::positions::Grid;
 use crate::omni::tests::tiny;
+use crate::omni::vision::Seen;
 
 /// The voice of the recorded speech.
 const SPEAKER: &str = "ethan";
@@ -270,6 +272,34 @@ fn sound_is_heard_and_thought_about() {
     expected.add("paged_attention", audio.layers).add("embedding", 1).add("scatter", 1);
     expected.decoder(text.feed_forward, text.layers, 2).add("gemm", 2);
     b.all_verified(&expected);
+}
+
+#[test]
+fn pictures_are_seen() {
+    let b = open();
+    let case = b.case("image");
+    let (sides, patches) = (case.tokens("in.image_grid_thw").unwrap(), case.floats("in.pixel_values").unwrap());
+    let vision = &b.omni.config.thinker.vision;
+    let (mut seen, mut rest, mut grids) = (Seen::default(), patches.as_slice(), 0);
+    for sides in sides.chunks_exact(3) {
+        let grid = Grid { frames: sides[0] as usize, height: sides[1] as usize, width: sides[2] as usize };
+        let (these, others) = rest.split_at(grid.patches() * vision.patch_values());
+        b.omni.vision.see(&b.gpu, these, grid, &mut seen).unwrap();
+        (rest, grids) = (others, grids + grid.frames);
+    }
+    // Patches, the matrix and its sum with the positions; layers as those of the audio tower, with queries and keys that
+    // turn; a norm and two matrices.
+    let roundings = 1 + 3 + (2 * 3 + 5 + 1 + 4) * vision.layers + 3 + 4;
+    near("seen", &seen.tokens, &case.floats("out.vision_embeds").unwrap(), roundings);
+    near("features", &seen.deepstack.concat(), &case.floats("out.vision_deepstack").unwrap(), roundings);
+    let mergers = 1 + vision.deepstack.len();
+    let mut expected = Launches::default();
+    expected.add("gemm", grids * (1 + 4 * vision.layers + 2 * mergers));
+    expected.add("layer_norm", grids * (2 * vision.layers + mergers)).add("norm_rope", grids * (1 + vision.layers));
+    expected.add("paged_attention", grids * vision.layers);
+    b.all_verified(&expected);
+    let wrong = Grid { frames: 1, height: 3, width: 2 };
+    assert!(b.omni.vision.see(&b.gpu, &patches, wrong, &mut seen).is_err());
 }
 
 #[test]

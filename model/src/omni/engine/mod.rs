@@ -13,6 +13,7 @@ mod early;
 mod form;
 mod hearing;
 mod history;
+pub mod measure;
 mod media;
 mod networks;
 mod passes;
@@ -201,7 +202,7 @@ impl OmniEngine {
             }
         };
         Ok(Self {
-            capabilities: capabilities(&config, options, context, gpu.is_none()),
+            capabilities: capabilities(&config, options, context),
             mel: LogMel::new(config.thinker.audio.mels),
             loudest: options.loudest,
             sessions: BTreeMap::new(),
@@ -276,7 +277,7 @@ impl OmniEngine {
     }
 }
 
-fn capabilities(config: &Config, options: &Options, context: usize, sees: bool) -> Capabilities {
+fn capabilities(config: &Config, options: &Options, context: usize) -> Capabilities {
     let name =
         options.model.file_name().map_or_else(|| "qwen3-omni".into(), |name| name.to_string_lossy().into_owned());
     let mut voices: Vec<Voice> = config
@@ -291,7 +292,7 @@ fn capabilities(config: &Config, options: &Options, context: usize, sees: bool) 
         models: vec![name],
         audio_in: true,
         // Pictures have three channels.
-        video_in: sees && config.thinker.vision.channels == 3,
+        video_in: config.thinker.vision.channels == 3,
         audio_out: true,
         thinking: true,
         tools: true,

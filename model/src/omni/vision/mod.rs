@@ -21,7 +21,7 @@ use super::tower::{self, Form, Layer, Names};
 pub use picture::{Patches, grid, patches};
 
 /// Epsilon of its layer norms: that of the reference implementation, not in the configuration.
-const NORM_EPS: f32 = 1e-6;
+pub(super) const NORM_EPS: f32 = 1e-6;
 /// Base of the angles: likewise.
 const ROPE_BASE: f64 = 10_000.0;
 
@@ -106,16 +106,10 @@ impl VisionTower {
         grid: Grid,
         seen: &mut Seen,
     ) -> Result<(), OmniError> {
-        let (merge, values) = (self.config.merge, self.config.patch_values());
-        let Grid { frames, height, width } = grid;
-        let fits = [height, width].iter().all(|side| *side > 0 && side.is_multiple_of(merge)) && frames > 0;
-        if !fits || patches.len() != grid.patches() * values {
-            let count = patches.len() / values;
-            return Err(OmniError::Input(format!("{count} patches for a grid of {frames} × {height} × {width}")));
-        }
+        check(&self.config, patches, grid)?;
         seen.deepstack.resize(self.deepstack.len(), Vec::new());
         let one = Grid { frames: 1, ..grid };
-        for patches in patches.chunks_exact(one.patches() * values) {
+        for patches in patches.chunks_exact(one.patches() * self.config.patch_values()) {
             self.see_grid(pool, s, patches, one, seen);
         }
         Ok(())
@@ -126,7 +120,7 @@ impl VisionTower {
         self.patches.apply(pool, &mut s.linear, patches, &mut s.x);
         let places: Vec<(usize, usize)> = places(grid, self.config.merge).collect();
         for (&(row, column), x) in places.iter().zip(s.x.chunks_exact_mut(self.config.hidden)) {
-            self.add_position(x, row, column, grid);
+            position(&self.positions, self.config.side, (row, column), grid, x);
         }
         self.rope.turns_of(places.iter().map(|&(row, column)| [0.0, row as f64, column as f64]), turns);
         let form = Form { heads: self.config.heads, rope: Some((&self.rope, turns)), activation: gelu_tanh };
@@ -140,26 +134,38 @@ impl VisionTower {
         self.merger.apply(pool, s);
         seen.tokens.extend_from_slice(&s.out);
     }
+}
 
-    /// Adds the table's value at a place between its entries; the corners of the picture are those of the table.
-    fn add_position(&self, x: &mut [f32], row: usize, column: usize, grid: Grid) {
-        let (side, hidden) = (self.config.side, self.config.hidden);
-        let place = |at: usize, of: usize| {
-            let exact = at as f64 * (side - 1) as f64 / of.saturating_sub(1).max(1) as f64;
-            let first = exact.floor() as usize;
-            (first, (first + 1).min(side - 1), (exact - exact.floor()) as f32)
-        };
-        let (top, bottom, down) = place(row, grid.height);
-        let (left, right, along) = place(column, grid.width);
-        for (corner, weight) in [
-            ((top, left), (1.0 - down) * (1.0 - along)),
-            ((top, right), (1.0 - down) * along),
-            ((bottom, left), down * (1.0 - along)),
-            ((bottom, right), down * along),
-        ] {
-            let entry = &self.positions[(corner.0 * side + corner.1) * hidden..][..hidden];
-            x.iter_mut().zip(entry).for_each(|(x, p)| *x += weight * p);
-        }
+/// Whether there are patches for a grid, and it is one that becomes tokens.
+pub(super) fn check(config: &VisionConfig, patches: &[f32], grid: Grid) -> Result<(), OmniError> {
+    let (merge, values) = (config.merge, config.patch_values());
+    let Grid { frames, height, width } = grid;
+    let fits = [height, width].iter().all(|side| *side > 0 && side.is_multiple_of(merge)) && frames > 0;
+    if !fits || patches.len() != grid.patches() * values {
+        let count = patches.len() / values;
+        return Err(OmniError::Input(format!("{count} patches for a grid of {frames} × {height} × {width}")));
+    }
+    Ok(())
+}
+
+/// Adds the value of `table`, `[side, side, x.len()]`, at a place between its entries; the corners of the picture are those of
+/// the table.
+pub(super) fn position(table: &[f32], side: usize, (row, column): (usize, usize), grid: Grid, x: &mut [f32]) {
+    let place = |at: usize, of: usize| {
+        let exact = at as f64 * (side - 1) as f64 / of.saturating_sub(1).max(1) as f64;
+        let first = exact.floor() as usize;
+        (first, (first + 1).min(side - 1), (exact - exact.floor()) as f32)
+    };
+    let (top, bottom, down) = place(row, grid.height);
+    let (left, right, along) = place(column, grid.width);
+    for (corner, weight) in [
+        ((top, left), (1.0 - down) * (1.0 - along)),
+        ((top, right), (1.0 - down) * along),
+        ((bottom, left), down * (1.0 - along)),
+        ((bottom, right), down * along),
+    ] {
+        let entry = &table[(corner.0 * side + corner.1) * x.len()..][..x.len()];
+        x.iter_mut().zip(entry).for_each(|(x, p)| *x += weight * p);
     }
 }
 
@@ -186,7 +192,7 @@ impl Merger {
 }
 
 /// (row, column) of each patch of a grid, in the order of the rows.
-fn places(grid: Grid, merge: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn places(grid: Grid, merge: usize) -> impl Iterator<Item = (usize, usize)> {
     let columns = grid.width / merge;
     (0..grid.height * grid.width).map(move |i| {
         let (block, inside) = (i / (merge * merge), i % (merge * merge));
@@ -195,7 +201,7 @@ fn places(grid: Grid, merge: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// The first half of the pairs follows the row, the second the column, at the same speeds.
-fn rope(head_dim: usize) -> Rope {
+pub(super) fn rope(head_dim: usize) -> Rope {
     let quarter = head_dim / 4;
     let speed = |pair: usize| ROPE_BASE.powf(-2.0 * (pair % quarter) as f64 / (head_dim / 2) as f64);
     let axes = (0..2 * quarter).map(|pair| if pair < quarter { 1 } else { 2 }).collect();

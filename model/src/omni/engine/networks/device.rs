@@ -455,8 +455,8 @@ impl Networks for OnDevice {
         Ok(&mut self.here)
     }
 
-    fn see(&mut self, _: &Patches, _: &mut Seen) -> Result<(), OmniError> {
-        Err(OmniError::Input("pictures are not seen on this device".into()))
+    fn see(&mut self, patches: &Patches, seen: &mut Seen) -> Result<(), OmniError> {
+        self.omni.vision.see(&self.gpu, &patches.values, patches.grid, seen)
     }
 
     fn talk(
