@@ -81,7 +81,7 @@ struct Recordings {
 }
 
 enum Action {
-    Launch { kernel: &'static str, shape: Shape, args: Args<'static> },
+    Launch { kernel: &'static str, shape: Shape, args: Box<Args<'static>> },
     Copy { from: Address, to: Address, bytes: usize },
 }
 
@@ -271,7 +271,7 @@ impl Device for Emulator {
             cooperative: launch.cooperative.into(),
         };
         if let Some(actions) = &mut self.recordings().now {
-            actions.push(Action::Launch { kernel: launch.kernel, shape, args: launch.args.kept() });
+            actions.push(Action::Launch { kernel: launch.kernel, shape, args: Box::new(launch.args.kept()) });
             return Ok(());
         }
         // SAFETY: as the caller promises.
