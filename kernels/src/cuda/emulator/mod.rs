@@ -271,7 +271,8 @@ impl Device for Emulator {
             cooperative: launch.cooperative.into(),
         };
         if let Some(actions) = &mut self.recordings().now {
-            actions.push(Action::Launch { kernel: launch.kernel, shape, args: Box::new(launch.args.kept()) });
+            let args = Box::new(launch.args.kept());
+            actions.push(Action::Launch { kernel: launch.kernel, shape, args });
             return Ok(());
         }
         // SAFETY: as the caller promises.

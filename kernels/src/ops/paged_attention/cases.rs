@@ -6,7 +6,7 @@ use crate::cuda::Gpu;
 use crate::cuda::check::Report;
 
 /// Heads, heads of keys, values of a head.
-const HEADS: [(usize, usize, usize); 6] = [(1, 1, 8), (4, 2, 16), (4, 4, 72), (16, 2, 128), (8, 8, 64), (32, 4, 128)];
+const HEADS: [(usize, usize, usize); 5] = [(1, 1, 8), (4, 2, 16), (4, 4, 72), (16, 2, 128), (8, 8, 64)];
 
 /// Keys and queries of each sequence; what is seen.
 const PAGED: [(&[(usize, usize)], Visible); 7] = [
