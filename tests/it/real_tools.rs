@@ -76,19 +76,6 @@ async fn a_typed_question_is_answered_with_what_the_function_says() {
 }
 
 #[tokio::test]
-async fn a_question_that_needs_no_function_is_answered_in_words() {
-    if !available() {
-        return;
-    }
-    let server = start().await;
-    let channel = connect(server.grpc_addr).await;
-    let (mut call, _) = Call::begin(&channel, v1::Setup { tools: vec![weather()], ..setup(Modality::Text) }).await;
-    call.say("Who wrote Romeo and Juliet?").await;
-    let turn = call.turn().await;
-    assert!(turn.calls.is_empty() && turn.text.contains("Shakespeare"), "{turn:?}");
-}
-
-#[tokio::test]
 async fn thoughts_are_sent_apart_from_the_answer() {
     if !available() {
         return;

@@ -424,3 +424,24 @@ pub(crate) fn declaration(tool: &ToolDeclaration) -> serde_json::Value {
         "function": { "name": tool.name, "description": tool.description, "parameters": parameters },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::model;
+
+    #[test]
+    fn calls_begin_with_braces_fences_and_tags_and_words_do_not() {
+        let Some(path) = model(DEFAULT_LM) else { return };
+        let lm = Lm::load(&Pool::new(1), &path).unwrap();
+        let tokenizer = lm.tokenizer();
+        let openers = call_openers(tokenizer);
+        let first = |text: &str| tokenizer.encode(text, true)[0];
+        for call in ["{\"name\": \"f\"}", "```json\n{}", "<tool_call>\n{}"] {
+            assert!(openers.contains(&first(call)), "{call}");
+        }
+        for words in ["It is noon.", "\"Romeo\" was written", "3 + 4 = 7", "- one"] {
+            assert!(!openers.contains(&first(words)), "{words}");
+        }
+    }
+}
