@@ -4,6 +4,7 @@ pub mod cascade;
 pub mod lm;
 pub mod omni;
 pub mod onnx;
+mod reply;
 pub mod smart_turn;
 pub mod speech;
 #[cfg(test)]

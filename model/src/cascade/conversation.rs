@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use causerie_model_api::{
     Cause, Content, Event, FinishReason, InputSamples, Item, Modality, Origin, OutputSamples, Request, SessionConfig,
-    SessionId, ToolBehavior, ToolDeclaration, TurnId, Usage,
+    SessionId, ToolDeclaration, TurnId,
 };
 
 use super::addressed::doubtful;
@@ -14,7 +14,8 @@ use super::audio::AudioBuffer;
 use super::history::History;
 use super::networks::{Memory, Networks, User};
 use super::thinking::{last_words, thinking_budget};
-use super::turn::{Stage, Thought, Turn, Written, text_heard};
+use super::turn::{Stage, Turn, Written};
+use crate::reply::{Book as _, Caller, Reply, Thought};
 use crate::tools::{Grammar, Scanner};
 use crate::whisper::StablePrefix;
 
@@ -42,8 +43,6 @@ const MAX_CLAUSES: usize = 3;
 const NEARLY_DRY: u64 = 36_000;
 /// Tokens of a reply when the client sets no cap.
 const DEFAULT_MAX_TOKENS: u32 = 512;
-/// How often one turn may call and go on with the results.
-pub(crate) const MAX_PARTS: usize = 8;
 
 /// How urgent a task is; the order of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,14 +128,7 @@ pub(super) struct Conversation<N: Networks> {
     /// Prompt of the unfinished utterance, while it is being prefilled.
     pub(super) preparing: Vec<u32>,
     /// The last turn that ended, for a cancellation that comes while it is still being played.
-    ended: Option<Ended>,
-}
-
-struct Ended {
-    id: TurnId,
-    text: String,
-    alignment: Vec<(u64, usize)>,
-    usage: Usage,
+    ended: Option<Reply>,
 }
 
 impl<N: Networks> Conversation<N> {
@@ -196,10 +188,10 @@ impl<N: Networks> Conversation<N> {
                 self.push_turn(Turn::new(turn, true, None, Stage::Prefill, scanner));
             }
             Request::Commit { turn, .. } => self.commit(turn),
-            Request::Discard { turn, .. } => self.turns.retain(|t| t.id != turn || t.committed),
+            Request::Discard { turn, .. } => self.turns.retain(|t| t.reply.id != turn || t.reply.committed),
             Request::Credit { turn, audio_until, .. } => {
-                if let Some(t) = self.turns.iter_mut().find(|t| t.id == turn) {
-                    t.credit = t.credit.max(audio_until.0);
+                if let Some(t) = self.turns.iter_mut().find(|t| t.reply.id == turn) {
+                    t.reply.credit = t.reply.credit.max(audio_until.0);
                 }
             }
             Request::Cancel { turn, heard_until, .. } => self.cancel(turn, heard_until),
@@ -226,7 +218,7 @@ impl<N: Networks> Conversation<N> {
 
     /// Forgets what came before an entry. A prompt that did not fit is made anew, or given up.
     fn forget(&mut self, networks: &N, before: Option<Origin>) {
-        let crowded = self.turns.front().and_then(|turn| turn.crowded);
+        let crowded = self.turns.front().and_then(|turn| turn.reply.crowded);
         match before {
             Some(before) => self.history.forget(before),
             None => {
@@ -240,7 +232,7 @@ impl<N: Networks> Conversation<N> {
             }
         }
         if let Some(turn) = self.turns.front_mut() {
-            turn.crowded = None;
+            turn.reply.crowded = None;
         } else if let Ok(prompt) = self.opening_prompt(networks) {
             match self.crowded {
                 Some((_, limit)) => self.open(prompt, limit),
@@ -279,7 +271,7 @@ impl<N: Networks> Conversation<N> {
 
     /// Begins a turn on the utterance `from..until`.
     fn begin(&mut self, networks: &mut N, id: TurnId, committed: bool, from: u64, until: u64) {
-        if self.turns.iter().any(|t| t.id == id) {
+        if self.turns.iter().any(|t| t.reply.id == id) {
             return;
         }
         self.listen(from);
@@ -295,13 +287,13 @@ impl<N: Networks> Conversation<N> {
             self.turns.push_back(turn);
         } else {
             let error = format!("{MAX_TURNS} replies are waiting already");
-            self.out.push(Event::Failed { turn: Some(turn.id), error, resumable: true });
+            self.out.push(Event::Failed { turn: Some(turn.reply.id), error, resumable: true });
         }
     }
 
     fn commit(&mut self, id: TurnId) {
-        let Some(index) = self.turns.iter().position(|t| t.id == id && !t.committed) else { return };
-        self.turns[index].commit(&mut self.out);
+        let Some(index) = self.turns.iter().position(|t| t.reply.id == id && !t.reply.committed) else { return };
+        self.turns[index].reply.commit(&mut self.out);
         self.enter_heard(index);
         self.settle_ended(index);
     }
@@ -309,7 +301,9 @@ impl<N: Networks> Conversation<N> {
     /// Once a committed turn knows what it heard, the history does too.
     fn enter_heard(&mut self, index: usize) {
         let turn = &self.turns[index];
-        let (true, Some((from, _)), Some(heard)) = (turn.committed, turn.utterance, &turn.heard) else { return };
+        let (true, Some((from, _)), Some(heard)) = (turn.reply.committed, turn.reply.utterance, &turn.heard) else {
+            return;
+        };
         if !heard.text.is_empty() {
             self.history.heard(from, &heard.text);
         }
@@ -319,19 +313,14 @@ impl<N: Networks> Conversation<N> {
     }
 
     fn cancel(&mut self, id: TurnId, heard_until: OutputSamples) {
-        let OutputSamples(samples) = heard_until;
-        let (text_until, usage) = if let Some(index) = self.turns.iter().position(|t| t.id == id) {
-            let Some(turn) = self.turns.remove(index) else { return };
-            let text_until = match self.config.modality {
-                Modality::Text if samples > 0 => turn.text.len(),
-                _ => turn.heard_text(samples),
-            };
-            self.history.truncate_reply(id, &turn.text, text_until);
-            let kept = text_until.max(turn.text_from);
-            self.leave(&turn, kept);
-            (text_until, turn.usage)
-        } else if let Some(ended) = self.ended.as_ref().filter(|e| e.id == id) {
-            let text_until = text_heard(&ended.alignment, samples);
+        let modality = self.config.modality;
+        let (text_until, usage) = if let Some(index) = self.turns.iter().position(|t| t.reply.id == id) {
+            let Some(Turn { reply, .. }) = self.turns.remove(index) else { return };
+            let text_until = reply.known(modality, heard_until.0);
+            reply.leave(&mut self.history, text_until);
+            (text_until, reply.usage)
+        } else if let Some(ended) = self.ended.as_ref().filter(|ended| ended.id == id) {
+            let text_until = ended.known(modality, heard_until.0);
             self.history.truncate_reply(id, &ended.text, text_until);
             (text_until, ended.usage)
         } else {
@@ -346,47 +335,27 @@ impl<N: Networks> Conversation<N> {
 
     /// A function has answered: a turn that waits for it goes on, or else it is part of the history.
     fn result(&mut self, id: String, name: String, value: String, will_continue: bool) {
-        let waits = |turn: &Turn<N>| {
-            let called = turn.calls.iter().position(|called| called.call.id == id);
-            called.filter(|i| turn.committed && turn.calls[*i].behavior == ToolBehavior::Blocking)
-        };
-        let Some((index, call)) = self.turns.iter().enumerate().find_map(|(i, turn)| Some((i, waits(turn)?))) else {
+        let waits = |(index, turn): (usize, &Turn<N>)| Some((index, turn.reply.waits_for(&id)?));
+        let Some((index, call)) = self.turns.iter().enumerate().find_map(waits) else {
             return self.history.result(id, name, value);
         };
-        let called = &mut self.turns[index].calls[call];
-        called.results.push(value);
-        called.answered = !will_continue;
+        self.turns[index].reply.take_result(call, value, will_continue);
         self.go_on(index);
-    }
-
-    /// The last part of a turn's reply enters the history up to `until`, and its calls with what is known of them.
-    fn leave(&mut self, turn: &Turn<N>, until: usize) {
-        // What nobody was told of did not happen.
-        let calls: &[_] = if turn.committed { &turn.calls } else { &[] };
-        let made = calls.iter().map(|called| called.call.clone()).collect();
-        self.history.reply(turn.id, &turn.text[..until], turn.text_from, made);
-        for called in calls {
-            for value in called.told() {
-                self.history.result(called.call.id.clone(), called.call.name.clone(), value.to_owned());
-            }
-        }
     }
 
     /// A turn that has all the results that it waits for goes on with them.
     fn go_on(&mut self, index: usize) {
-        let ready = self.turns.get(index).is_some_and(|turn| matches!(turn.stage, Stage::Waiting) && turn.answered());
-        if !ready {
-            return;
+        let waits = |turn: &Turn<N>| matches!(turn.stage, Stage::Waiting) && turn.reply.answered();
+        let scanner = self.scanner();
+        let Some(turn) = self.turns.get_mut(index).filter(|turn| waits(turn)) else { return };
+        turn.reply.leave(&mut self.history, turn.reply.text.len());
+        match turn.reply.go_on() {
+            Ok(()) => turn.go_on(scanner),
+            Err(error) => {
+                self.out.push(Event::Failed { turn: Some(turn.reply.id), error, resumable: true });
+                self.turns.remove(index);
+            }
         }
-        let Some(mut turn) = self.turns.remove(index) else { return };
-        self.leave(&turn, turn.text.len());
-        if turn.parts + 1 == MAX_PARTS {
-            let error = format!("the model called functions {MAX_PARTS} times in one turn without an answer");
-            self.out.push(Event::Failed { turn: Some(turn.id), error, resumable: true });
-            return;
-        }
-        turn.go_on(self.scanner());
-        self.turns.insert(index, turn);
     }
 
     fn drop_old_audio(&mut self) {
@@ -395,7 +364,7 @@ impl<N: Networks> Conversation<N> {
         if self.audio.end() < until + TAKE_BACK {
             keep = keep.min(from);
         }
-        let needed = self.turns.iter().filter_map(|t| t.utterance).map(|(from, _)| from).min().unwrap_or(keep);
+        let needed = self.turns.iter().filter_map(|t| t.reply.utterance).map(|(from, _)| from).min().unwrap_or(keep);
         let listening = self.utterance.as_ref().map_or(keep, |u| u.settled_until);
         self.audio.keep_from(keep.min(needed).min(listening));
     }
@@ -409,7 +378,7 @@ impl<N: Networks> Conversation<N> {
             }
         };
         for (index, turn) in self.turns.iter().enumerate() {
-            let class = match (turn.committed, turn.audio_until, turn.ahead()) {
+            let class = match (turn.reply.committed, turn.reply.audio_until, turn.reply.ahead()) {
                 (false, ..) => Class::Proposed,
                 (true, 0, _) => Class::First,
                 (true, _, ahead) if ahead < NEARLY_DRY => Class::Dry,
@@ -418,11 +387,11 @@ impl<N: Networks> Conversation<N> {
             if matches!(turn.stage, Stage::Hearing(_)) {
                 offer(class, Task::Hear(index));
             } else if index == 0 {
-                if !turn.clauses.is_empty() && turn.audio_until <= turn.credit {
+                if !turn.clauses.is_empty() && turn.reply.has_credit() {
                     offer(class, Task::Speak);
                 }
                 let thinks = matches!(turn.stage, Stage::Prefill | Stage::Decode(_));
-                if thinks && turn.crowded.is_none() && turn.clauses.len() < MAX_CLAUSES {
+                if thinks && turn.reply.crowded.is_none() && turn.clauses.len() < MAX_CLAUSES {
                     offer(class, Task::Think);
                 }
             }
@@ -432,7 +401,7 @@ impl<N: Networks> Conversation<N> {
         }
         if let Some(u) = &self.utterance {
             let heard = self.audio.end();
-            let answered = self.turns.iter().any(|t| t.utterance.is_some_and(|(from, _)| from == u.from));
+            let answered = self.turns.iter().any(|t| t.reply.utterance.is_some_and(|(from, _)| from == u.from));
             let grown = heard >= u.covered + PARTIAL_STEP && heard >= u.settled_until + PARTIAL_MIN;
             if !answered && (u.pass.is_some() || grown) {
                 // Speech into a reply holds its voice until the words say whether it was meant.
@@ -450,14 +419,14 @@ impl<N: Networks> Conversation<N> {
         let Some(turn) = self.turns.get_mut(index) else { return };
         let Stage::Hearing(hearing) = &mut turn.stage else { return };
         let Some(mut heard) = networks.hear_step(hearing) else { return };
-        let from = turn.utterance.map_or(0, |(from, _)| from);
+        let from = turn.reply.utterance.map_or(0, |(from, _)| from);
         if let Some(u) = self.utterance.as_ref().filter(|u| u.from == from && !u.settled.is_empty()) {
             heard.text = joined(&u.settled, &heard.text);
         }
-        let event = Event::Heard { turn: turn.id, text: heard.text.clone(), language: heard.language.clone() };
+        let event = Event::Heard { turn: turn.reply.id, text: heard.text.clone(), language: heard.language.clone() };
         turn.stage = if heard.text.is_empty() { Stage::Spoken(FinishReason::Empty) } else { Stage::Prefill };
         turn.heard = Some(heard);
-        turn.emit(event, &mut self.out);
+        turn.reply.emit(event, &mut self.out);
         self.enter_heard(index);
         self.settle_ended(index);
     }
@@ -520,13 +489,13 @@ impl<N: Networks> Conversation<N> {
         }
         self.remember_conversation();
         let Some(turn) = self.turns.front() else { return Ok(false) };
-        let (user, from) = match (&turn.heard, turn.utterance) {
+        let (user, from) = match (&turn.heard, turn.reply.utterance) {
             // The history has the utterance and what was said and called since.
-            _ if turn.parts > 0 => (User::Nothing, u64::MAX),
+            _ if turn.reply.parts > 0 => (User::Nothing, u64::MAX),
             (Some(heard), Some((from, _))) => (User::Closed(&heard.text), from),
             _ => (User::Nothing, u64::MAX),
         };
-        let budget = match (turn.parts, user) {
+        let budget = match (turn.reply.parts, user) {
             (0, User::Closed(text)) => thinking_budget(&self.config, text),
             (0, _) => thinking_budget(&self.config, last_words(self.history.items())),
             // Once a turn: a result is to be told.
@@ -540,9 +509,9 @@ impl<N: Networks> Conversation<N> {
             .map(|content| if let Content::ToolResult { value, .. } = content { networks.count(value) } else { 0 })
             .sum();
         if let Some(turn) = self.turns.front_mut() {
-            turn.crowded = (prompt.len() > limit).then_some((prompt.len(), limit));
-            turn.emit(Event::prompt(Some(turn.id), prompt.len(), limit), &mut self.out);
-            if turn.crowded.is_some() {
+            turn.reply.crowded = (prompt.len() > limit).then_some((prompt.len(), limit));
+            turn.reply.emit(Event::prompt(Some(turn.reply.id), prompt.len(), limit), &mut self.out);
+            if turn.reply.crowded.is_some() {
                 return Ok(false);
             }
         }
@@ -553,11 +522,11 @@ impl<N: Networks> Conversation<N> {
         self.memory.truncate(common);
         if let Some(turn) = self.turns.front_mut() {
             let add = |total: &mut u32, n: usize| *total = total.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
-            add(&mut turn.usage.prompt_text, prompt.len());
-            add(&mut turn.usage.prompt_tools, tools);
-            add(&mut turn.usage.cached, common);
+            add(&mut turn.reply.usage.prompt_text, prompt.len());
+            add(&mut turn.reply.usage.prompt_tools, tools);
+            add(&mut turn.reply.usage.cached, common);
             turn.prompt = prompt;
-            turn.thought = (budget > 0).then(|| Thought::new(budget));
+            turn.reply.thought = (budget > 0).then(|| Thought::new(budget));
         }
         Ok(true)
     }
@@ -565,7 +534,7 @@ impl<N: Networks> Conversation<N> {
     /// Makes the prompt that asks whether what was heard is meant for the model, if that is to be asked.
     fn ask_first(&mut self, networks: &N, limit: usize) -> Result<bool, String> {
         let Some(turn) = self.turns.front().filter(|turn| !turn.addressed) else { return Ok(false) };
-        let (Some(heard), Some((from, _))) = (&turn.heard, turn.utterance) else { return Ok(false) };
+        let (Some(heard), Some((from, _))) = (&turn.heard, turn.reply.utterance) else { return Ok(false) };
         let question = match doubtful(&self.config, self.history.before(from)) {
             true => Some(networks.addressed(&heard.text)?).filter(|(prompt, _)| prompt.len() <= limit),
             false => None,
@@ -599,11 +568,7 @@ impl<N: Networks> Conversation<N> {
     pub(super) fn drawn(&mut self, networks: &N, token: u32) {
         let (audio, max_tokens) = (self.speaks(), self.max_tokens());
         let Some(turn) = self.turns.front_mut() else { return };
-        let (session, id, tools) = (self.id.0, turn.id.0, &self.config.tools);
-        let declare = |name: &str, n: usize| {
-            let tool = tools.iter().find(|tool| tool.name == name);
-            (format!("call-{session:x}-{id}-{n}"), tool.map_or(ToolBehavior::Blocking, |tool| tool.behavior))
-        };
+        let caller = Caller { session: self.id, tools: &self.config.tools };
         if let Some(choice) = turn.choice.take() {
             turn.addressed = true;
             turn.prompt.clear();
@@ -613,14 +578,14 @@ impl<N: Networks> Conversation<N> {
             }
             return;
         }
-        if turn.thought.is_some() {
+        if turn.reply.thought.is_some() {
             let (after, mark) = networks.after_thought();
             let thought = if networks.ends(token) {
-                Some(turn.reply.len())
+                Some(turn.drawn.len())
             } else {
-                turn.reply.push(token);
+                turn.drawn.push(token);
                 let delta = networks.text(&mut turn.detokenizer, token);
-                turn.ponder(&delta, mark, &mut self.out)
+                turn.reply.ponder(&delta, mark, turn.drawn.len(), &mut self.out)
             };
             match thought {
                 Some(tokens) => {
@@ -633,12 +598,12 @@ impl<N: Networks> Conversation<N> {
         }
         let mut end = networks.ends(token).then_some(FinishReason::Stop);
         if end.is_none() {
-            turn.reply.push(token);
-            turn.usage.response_text += 1;
+            turn.drawn.push(token);
+            turn.reply.usage.response_text += 1;
             let delta = networks.text(&mut turn.detokenizer, token);
-            if turn.write(Written::Text(&delta), audio, declare, &mut self.out) {
+            if turn.write(Written::Text(&delta), audio, caller, &mut self.out) {
                 end = Some(FinishReason::ToolCalls);
-            } else if turn.reply.len() >= max_tokens {
+            } else if turn.drawn.len() >= max_tokens {
                 end = Some(FinishReason::MaxTokens);
             }
         }
@@ -646,9 +611,9 @@ impl<N: Networks> Conversation<N> {
             None => turn.stage = Stage::Decode(token),
             Some(reason) => {
                 if reason != FinishReason::ToolCalls {
-                    turn.write(Written::End, audio, declare, &mut self.out);
+                    turn.write(Written::End, audio, caller, &mut self.out);
                 }
-                let calls = !turn.calls.is_empty();
+                let calls = !turn.reply.calls.is_empty();
                 turn.end_text(audio, if calls { FinishReason::ToolCalls } else { reason });
             }
         }
@@ -670,28 +635,28 @@ impl<N: Networks> Conversation<N> {
     /// Ends the first turn with an error.
     pub(super) fn fail_front(&mut self, error: String) {
         let Some(turn) = self.turns.pop_front() else { return };
-        self.out.push(Event::Failed { turn: Some(turn.id), error, resumable: true });
+        self.out.push(Event::Failed { turn: Some(turn.reply.id), error, resumable: true });
     }
 
     /// Ends a turn that has nothing left to do; its reply enters the history.
     fn settle_ended(&mut self, index: usize) {
         let Some(turn) = self.turns.get(index) else { return };
         let Stage::Spoken(reason) = turn.stage else { return };
-        if !turn.committed || !turn.clauses.is_empty() {
+        if !turn.reply.committed || !turn.clauses.is_empty() {
             return;
         }
         if reason == FinishReason::ToolCalls {
             let turn = &mut self.turns[index];
             turn.stage = Stage::Waiting;
-            if !turn.answered() {
-                self.out.push(Event::Done { turn: turn.id, reason, usage: turn.bill() });
+            if !turn.reply.answered() {
+                self.out.push(Event::Done { turn: turn.reply.id, reason, usage: turn.reply.bill() });
             }
             return self.go_on(index);
         }
-        let Some(turn) = self.turns.remove(index) else { return };
-        self.leave(&turn, turn.text.len());
-        self.out.push(Event::Done { turn: turn.id, reason, usage: turn.usage });
-        self.ended = Some(Ended { id: turn.id, text: turn.text, alignment: turn.alignment, usage: turn.usage });
+        let Some(Turn { reply, .. }) = self.turns.remove(index) else { return };
+        reply.leave(&mut self.history, reply.text.len());
+        self.out.push(Event::Done { turn: reply.id, reason, usage: reply.usage });
+        self.ended = Some(reply);
     }
 
     /// The prompt of a conversation in which nothing is being said.

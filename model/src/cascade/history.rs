@@ -2,6 +2,8 @@
 
 use causerie_model_api::{Content, InputSamples, Item, Origin as Named, Role, ToolCall, TurnId};
 
+use crate::reply::Book;
+
 /// Items with where they came from, so that a taken-back utterance or an interrupted reply can be corrected.
 #[derive(Default)]
 pub(super) struct History {
@@ -51,41 +53,6 @@ impl History {
         &self.items[..keep]
     }
 
-    /// A part of a turn's reply: the bytes of its text since `from`, and the calls that were made after them.
-    pub(super) fn reply(&mut self, turn: TurnId, text: &str, from: usize, calls: Vec<ToolCall>) {
-        let content = reply_content(&text[from..], calls);
-        if !content.is_empty() {
-            self.push(Item { role: Role::Model, content }, Origin::Reply { turn, from, until: text.len() });
-        }
-    }
-
-    /// The result of a call.
-    pub(super) fn result(&mut self, call: String, name: String, value: String) {
-        let content = vec![Content::ToolResult { call, name, value }];
-        self.push(Item { role: Role::Tool, content }, Origin::Result);
-    }
-
-    /// Keeps only the first `bytes` of a turn's text; an item without text and calls goes.
-    pub(super) fn truncate_reply(&mut self, of: TurnId, full: &str, bytes: usize) {
-        for index in (0..self.items.len()).rev() {
-            let Origin::Reply { turn, from, until } = self.origins[index] else { continue };
-            if turn != of || until <= bytes {
-                continue;
-            }
-            let calls = std::mem::take(&mut self.items[index].content).into_iter();
-            let calls =
-                calls.filter_map(|content| if let Content::ToolCall(call) = content { Some(call) } else { None });
-            let content = reply_content(full.get(from..bytes.max(from)).unwrap_or_default(), calls.collect());
-            if content.is_empty() {
-                self.items.remove(index);
-                self.origins.remove(index);
-            } else {
-                self.items[index].content = content;
-                self.origins[index] = Origin::Reply { turn, from, until: bytes.max(from) };
-            }
-        }
-    }
-
     /// Forgets what came before an entry.
     pub(super) fn forget(&mut self, before: Named) {
         let keep = self.first(before).unwrap_or(0);
@@ -112,6 +79,40 @@ impl History {
         if let Some(index) = self.covered(from) {
             self.items.truncate(index);
             self.origins.truncate(index);
+        }
+    }
+}
+
+impl Book for History {
+    fn reply(&mut self, turn: TurnId, text: &str, from: usize, calls: Vec<ToolCall>) {
+        let content = reply_content(&text[from..], calls);
+        if !content.is_empty() {
+            self.push(Item { role: Role::Model, content }, Origin::Reply { turn, from, until: text.len() });
+        }
+    }
+
+    fn result(&mut self, call: String, name: String, value: String) {
+        let content = vec![Content::ToolResult { call, name, value }];
+        self.push(Item { role: Role::Tool, content }, Origin::Result);
+    }
+
+    fn truncate_reply(&mut self, of: TurnId, full: &str, bytes: usize) {
+        for index in (0..self.items.len()).rev() {
+            let Origin::Reply { turn, from, until } = self.origins[index] else { continue };
+            if turn != of || until <= bytes {
+                continue;
+            }
+            let calls = std::mem::take(&mut self.items[index].content).into_iter();
+            let calls =
+                calls.filter_map(|content| if let Content::ToolCall(call) = content { Some(call) } else { None });
+            let content = reply_content(full.get(from..bytes.max(from)).unwrap_or_default(), calls.collect());
+            if content.is_empty() {
+                self.items.remove(index);
+                self.origins.remove(index);
+            } else {
+                self.items[index].content = content;
+                self.origins[index] = Origin::Reply { turn, from, until: bytes.max(from) };
+            }
         }
     }
 }

@@ -27,11 +27,10 @@ use self::conversation::{Class, Conversation, Task};
 use self::networks::{Chunk, Draw, Memory, Networks};
 use self::turn::Stage;
 
-pub(crate) use self::conversation::{MAX_PARTS, grammar};
+pub(crate) use self::conversation::grammar;
 pub use self::real::{DEFAULT_LM, LoadError, Options, load};
 pub(crate) use self::real::{Thoughts, constrained, declaration, fits};
 pub(crate) use self::thinking::thinking_budget;
-pub(crate) use self::turn::{Called, MAX_CALLS, Thought, WRONG};
 
 /// Prompt tokens in one pass.
 const PREFILL_CHUNK: usize = 32;
@@ -190,8 +189,8 @@ impl<N: Networks> Cascade<N> {
                 let turn = conversation.turns.front()?;
                 let draw = complete.then(|| Draw {
                     sampling: &conversation.config.sampling,
-                    seed: conversation.seed ^ turn.id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
-                    reply: &turn.reply,
+                    seed: conversation.seed ^ turn.reply.id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+                    reply: &turn.drawn,
                     choice: turn.choice.as_ref(),
                     functions: !conversation.config.tools.is_empty(),
                     constraint: turn.scanner.constraint().map(|a| (a, self.networks.pending(&turn.detokenizer))),

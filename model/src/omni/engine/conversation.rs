@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use causerie_kernels::ops::rope::Position;
 use causerie_model_api::{
-    Cause, Event, FinishReason, Modality, Origin, OutputSamples, Request, Role, SessionConfig, SessionId, ToolBehavior,
-    ToolDeclaration, TurnId, Usage,
+    Cause, Event, FinishReason, Modality, Origin, OutputSamples, Request, Role, SessionConfig, SessionId,
+    ToolDeclaration, TurnId,
 };
 
 use super::early::{Eye, Listening};
@@ -18,11 +18,12 @@ use super::media::Clip;
 use super::prefixes::Prefixes;
 use super::prompt::{Prompt, Row};
 use super::schedule::{Class, Network};
-use super::turn::{Stage, Turn, text_heard};
+use super::turn::{Stage, Turn};
 use crate::cascade::audio::AudioBuffer;
-use crate::cascade::{MAX_PARTS, Thought, grammar, thinking_budget};
+use crate::cascade::{grammar, thinking_budget};
 use crate::omni::config::Config;
 use crate::omni::kv::{KvStore, Sequence};
+use crate::reply::{Book as _, Caller, Reply, Thought};
 use crate::tools::{Grammar, Scanner};
 
 /// Input that is kept at most: 120 s. A longer utterance is heard from there.
@@ -90,16 +91,9 @@ pub(super) struct Conversation {
     /// Start and end of the utterance that a turn was begun on last.
     recent: (u64, u64),
     /// The last turn that ended, for a cancellation that comes while it is still being played.
-    ended: Option<Ended>,
+    ended: Option<Reply>,
     /// Sequences of the talker that nobody needs any more.
     pub(super) discarded: Vec<Sequence>,
-}
-
-struct Ended {
-    id: TurnId,
-    text: String,
-    alignment: Vec<(u64, usize)>,
-    usage: Usage,
 }
 
 impl Conversation {
@@ -158,13 +152,13 @@ impl Conversation {
             }
             Request::Commit { turn, .. } => self.commit(turn),
             Request::Discard { turn, .. } => {
-                if let Some(index) = self.turns.iter().position(|t| t.id == turn && !t.committed) {
+                if let Some(index) = self.turns.iter().position(|t| t.reply.id == turn && !t.reply.committed) {
                     self.remove(index);
                 }
             }
             Request::Credit { turn, audio_until, .. } => {
-                if let Some(t) = self.turns.iter_mut().find(|t| t.id == turn) {
-                    t.credit = t.credit.max(audio_until.0);
+                if let Some(t) = self.turns.iter_mut().find(|t| t.reply.id == turn) {
+                    t.reply.credit = t.reply.credit.max(audio_until.0);
                 }
             }
             Request::Cancel { turn, heard_until, .. } => self.cancel(turn, heard_until),
@@ -186,7 +180,7 @@ impl Conversation {
 
     /// Forgets what came before an entry. A prompt that did not fit is made anew, or given up.
     fn forget(&mut self, before: Option<Origin>) {
-        let crowded = self.turns.front_mut().and_then(|turn| turn.crowded.take());
+        let crowded = self.turns.front_mut().and_then(|turn| turn.reply.crowded.take());
         match (before, crowded) {
             (Some(before), _) => {
                 self.history.forget(before);
@@ -203,7 +197,7 @@ impl Conversation {
 
     /// Begins a turn on the utterance `from..until`.
     fn begin(&mut self, ear: &Ear<'_>, id: TurnId, committed: bool, from: u64, until: u64) {
-        if self.turns.iter().any(|t| t.id == id) {
+        if self.turns.iter().any(|t| t.reply.id == id) {
             return;
         }
         self.recent = (from, until);
@@ -219,13 +213,13 @@ impl Conversation {
             self.turns.push_back(turn);
         } else {
             let error = format!("{MAX_TURNS} replies are waiting already");
-            self.out.push(Event::Failed { turn: Some(turn.id), error, resumable: true });
+            self.out.push(Event::Failed { turn: Some(turn.reply.id), error, resumable: true });
         }
     }
 
     fn commit(&mut self, id: TurnId) {
-        let Some(index) = self.turns.iter().position(|t| t.id == id && !t.committed) else { return };
-        self.turns[index].commit(&mut self.out);
+        let Some(index) = self.turns.iter().position(|t| t.reply.id == id && !t.reply.committed) else { return };
+        self.turns[index].reply.commit(&mut self.out);
         self.enter_heard(index);
         self.settle(index);
     }
@@ -233,7 +227,9 @@ impl Conversation {
     /// Once a committed turn knows what it heard, the history does too.
     fn enter_heard(&mut self, index: usize) {
         let turn = &self.turns[index];
-        let (true, Some((from, until)), Some(heard)) = (turn.committed, turn.utterance, &turn.heard) else { return };
+        let (true, Some((from, until)), Some(heard)) = (turn.reply.committed, turn.reply.utterance, &turn.heard) else {
+            return;
+        };
         self.history.heard(from, heard.clone());
         self.eye.forget_before(until);
         if self.listening.as_ref().is_some_and(|listening| listening.from == from) {
@@ -242,17 +238,14 @@ impl Conversation {
     }
 
     fn cancel(&mut self, id: TurnId, heard_until: OutputSamples) {
-        let OutputSamples(samples) = heard_until;
-        let (text_until, usage) = if let Some(index) = self.turns.iter().position(|t| t.id == id) {
-            let Some(turn) = self.remove(index) else { return };
-            let text_until = match self.config.modality {
-                Modality::Text if samples > 0 => turn.text.len(),
-                _ => text_heard(&turn.alignment, samples),
-            };
-            self.leave(&turn, text_until);
-            (text_until, turn.usage)
-        } else if let Some(ended) = self.ended.as_ref().filter(|e| e.id == id) {
-            let text_until = text_heard(&ended.alignment, samples);
+        let modality = self.config.modality;
+        let (text_until, usage) = if let Some(index) = self.turns.iter().position(|t| t.reply.id == id) {
+            let Some(Turn { reply, .. }) = self.remove(index) else { return };
+            let text_until = reply.known(modality, heard_until.0);
+            reply.leave(&mut self.history, text_until);
+            (text_until, reply.usage)
+        } else if let Some(ended) = self.ended.as_ref().filter(|ended| ended.id == id) {
+            let text_until = ended.known(modality, heard_until.0);
             self.history.truncate_reply(id, &ended.text, text_until);
             (text_until, ended.usage)
         } else {
@@ -267,51 +260,27 @@ impl Conversation {
 
     /// A function has answered: a turn that waits for it goes on, or else it is part of the history.
     fn result(&mut self, id: String, name: String, value: String, will_continue: bool) {
-        let waits = |turn: &Turn| {
-            let called = turn.calls.iter().position(|called| called.call.id == id);
-            called.filter(|i| turn.committed && turn.calls[*i].behavior == ToolBehavior::Blocking)
-        };
-        let Some((index, call)) = self.turns.iter().enumerate().find_map(|(i, turn)| Some((i, waits(turn)?))) else {
+        let waits = |(index, turn): (usize, &Turn)| Some((index, turn.reply.waits_for(&id)?));
+        let Some((index, call)) = self.turns.iter().enumerate().find_map(waits) else {
             return self.history.result(id, name, value);
         };
-        let called = &mut self.turns[index].calls[call];
-        called.results.push(value);
-        called.answered = !will_continue;
+        self.turns[index].reply.take_result(call, value, will_continue);
         self.go_on(index);
-    }
-
-    /// The last part of a turn's reply enters the history up to `until`, and its calls with what is known of them.
-    fn leave(&mut self, turn: &Turn, until: usize) {
-        // What nobody was told of did not happen.
-        let calls: &[_] = if turn.committed { &turn.calls } else { &[] };
-        let made = calls.iter().map(|called| called.call.clone()).collect();
-        if until < turn.text_from {
-            self.history.truncate_reply(turn.id, &turn.text, until);
-        }
-        self.history.reply(turn.id, &turn.text[..until.max(turn.text_from)], turn.text_from, made);
-        for called in calls {
-            for value in called.told() {
-                self.history.result(called.call.id.clone(), called.call.name.clone(), value.to_owned());
-            }
-        }
     }
 
     /// A turn that has all the results that it waits for goes on with them.
     fn go_on(&mut self, index: usize) {
-        let ready = self.turns.get(index).is_some_and(|turn| matches!(turn.stage, Stage::Waiting) && turn.answered());
-        if !ready {
-            return;
+        let waits = |turn: &Turn| matches!(turn.stage, Stage::Waiting) && turn.reply.answered();
+        let scanner = self.scanner();
+        let Some(turn) = self.turns.get_mut(index).filter(|turn| waits(turn)) else { return };
+        turn.reply.leave(&mut self.history, turn.reply.text.len());
+        match turn.reply.go_on() {
+            Ok(()) => self.discarded.extend(turn.go_on(scanner)),
+            Err(error) => {
+                self.out.push(Event::Failed { turn: Some(turn.reply.id), error, resumable: true });
+                self.remove(index);
+            }
         }
-        let Some(mut turn) = self.turns.remove(index) else { return };
-        self.leave(&turn, turn.text.len());
-        if turn.parts + 1 == MAX_PARTS {
-            let error = format!("the model called functions {MAX_PARTS} times in one turn without an answer");
-            self.discarded.extend(turn.speech.take().map(|speech| speech.sequence));
-            self.out.push(Event::Failed { turn: Some(turn.id), error, resumable: true });
-            return;
-        }
-        self.discarded.extend(turn.go_on(self.scanner()));
-        self.turns.insert(index, turn);
     }
 
     /// Takes the word drawn for the first turn. Of the memory in `store`, whose states are `width` wide, a thought that is
@@ -324,22 +293,21 @@ impl Conversation {
         word: u32,
         most: usize,
     ) {
-        let (session, tools) = (self.id.0, &self.config.tools);
+        let caller = Caller { session: self.id, tools: &self.config.tools };
         let Some(turn) = self.turns.front_mut() else { return };
-        let id = turn.id.0;
         turn.drawn.push(word);
-        if turn.thought.is_some() {
+        if turn.reply.thought.is_some() {
             let over = if word == im_end {
                 Some(turn.drawn.len())
             } else {
                 let delta = turn.detokenizer.push(&form.tokenizer, word);
-                turn.ponder(&delta, form.thoughts.mark, &mut self.out)
+                turn.reply.ponder(&delta, form.thoughts.mark, turn.drawn.len(), &mut self.out)
             };
             let Some(words) = over else {
                 turn.stage = Stage::Decode(word);
                 return;
             };
-            turn.thought = None;
+            turn.reply.thought = None;
             turn.detokenizer = Default::default();
             turn.stage = Stage::Prefill;
             if let Some(prompt) = &mut turn.prompt {
@@ -354,16 +322,12 @@ impl Conversation {
             }
             return;
         }
-        let declare = |name: &str, n: usize| {
-            let tool = tools.iter().find(|tool| tool.name == name);
-            (format!("call-{session:x}-{id}-{n}"), tool.map_or(ToolBehavior::Blocking, |tool| tool.behavior))
-        };
         let mut end = (word == im_end).then_some(FinishReason::Stop);
         if end.is_none() {
             turn.written += 1;
-            turn.usage.response_text += 1;
+            turn.reply.usage.response_text += 1;
             let delta = turn.detokenizer.push(&form.tokenizer, word);
-            if turn.write(Some((word, &delta)), declare, &mut self.out) {
+            if turn.write(Some((word, &delta)), caller, &mut self.out) {
                 end = Some(FinishReason::ToolCalls);
             } else if turn.written >= most {
                 end = Some(FinishReason::MaxTokens);
@@ -373,9 +337,9 @@ impl Conversation {
             None => turn.stage = Stage::Decode(word),
             Some(reason) => {
                 if reason != FinishReason::ToolCalls {
-                    turn.write(None, declare, &mut self.out);
+                    turn.write(None, caller, &mut self.out);
                 }
-                turn.stage = Stage::Written(if turn.calls.is_empty() { reason } else { FinishReason::ToolCalls });
+                turn.stage = Stage::Written(if turn.reply.calls.is_empty() { reason } else { FinishReason::ToolCalls });
             }
         }
         self.settle(0);
@@ -413,7 +377,7 @@ impl Conversation {
                     hears = true;
                     offer(Network::Audio, class, 1);
                 }
-                _ if index > 0 || turn.crowded.is_some() => continue,
+                _ if index > 0 || turn.reply.crowded.is_some() => continue,
                 // What is not seen yet may be part of the prompt.
                 Stage::Prefill if turn.prompt.is_none() && !self.eye.unseen.is_empty() => looks = class,
                 Stage::Prefill => {
@@ -430,7 +394,7 @@ impl Conversation {
                 }
                 Stage::Written(_) | Stage::Waiting => {}
             }
-            if self.speaks() && !turn.reply.is_empty() && turn.audio_until <= turn.credit {
+            if self.speaks() && !turn.words.is_empty() && turn.reply.has_credit() {
                 match &turn.speech {
                     None => offer(Network::Talker, class, usize::MAX),
                     Some(speech) if speech.ended => {}
@@ -473,7 +437,7 @@ impl Conversation {
         let Some(index) = self.turns.iter().position(|t| matches!(t.stage, Stage::Hearing(_))) else { return };
         let turn = &mut self.turns[index];
         let Stage::Hearing(hearing) = std::mem::replace(&mut turn.stage, Stage::Prefill) else { return };
-        let (from, until) = turn.utterance.unwrap_or_default();
+        let (from, until) = turn.reply.utterance.unwrap_or_default();
         let mut pieces: Vec<Piece> = self.frames(from, until).into_iter().map(Piece::Sight).collect();
         pieces.push(Piece::Sound(Clip::new(hearing.rows, width).into()));
         self.turns[index].heard = Some(Entry { role: Role::User, pieces });
@@ -493,12 +457,12 @@ impl Conversation {
         limit: usize,
     ) -> Result<bool, String> {
         let Some(turn) = self.turns.front_mut().filter(|turn| turn.prompt.is_none()) else { return Ok(true) };
-        let (from, heard) = match turn.utterance {
+        let (from, heard) = match turn.reply.utterance {
             // The history has the utterance and what was said and called since.
-            Some((from, _)) if turn.parts == 0 => (from, turn.heard.as_ref()),
+            Some((from, _)) if turn.reply.parts == 0 => (from, turn.heard.as_ref()),
             _ => (u64::MAX, None),
         };
-        let budget = match turn.parts {
+        let budget = match turn.reply.parts {
             0 => thinking_budget(&self.config, if heard.is_some() { "" } else { self.history.last_words() }),
             // Once a turn: a result is to be told.
             _ => 0,
@@ -519,9 +483,9 @@ impl Conversation {
             prompt.go_on(tokens.split_off(prompt.rows.len()));
         }
         let tokens = prompt.rows.len();
-        turn.crowded = (tokens > limit).then_some((tokens, limit));
-        turn.emit(Event::prompt(Some(turn.id), tokens, limit), &mut self.out);
-        if turn.crowded.is_some() {
+        turn.reply.crowded = (tokens > limit).then_some((tokens, limit));
+        turn.reply.emit(Event::prompt(Some(turn.reply.id), tokens, limit), &mut self.out);
+        if turn.reply.crowded.is_some() {
             return Ok(false);
         }
         prefixes.lend(store, &mut self.memory, &prompt);
@@ -530,12 +494,12 @@ impl Conversation {
         self.memory.truncate(store, common, config.thinker.text.hidden);
         let (sounds, sights) = prompt.media_rows();
         let add = |total: &mut u32, n: usize| *total = total.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
-        add(&mut turn.usage.prompt_text, tokens - sounds - sights);
-        add(&mut turn.usage.prompt_video, sights);
-        add(&mut turn.usage.prompt_tools, results);
-        add(&mut turn.usage.cached, self.memory.rows.len());
+        add(&mut turn.reply.usage.prompt_text, tokens - sounds - sights);
+        add(&mut turn.reply.usage.prompt_video, sights);
+        add(&mut turn.reply.usage.prompt_tools, results);
+        add(&mut turn.reply.usage.cached, self.memory.rows.len());
         turn.prompt = Some(prompt);
-        turn.thought = (budget > 0).then(|| Thought::new(budget));
+        turn.reply.thought = (budget > 0).then(|| Thought::new(budget));
         self.draft = None;
         self.forget_unneeded();
         Ok(true)
@@ -544,7 +508,7 @@ impl Conversation {
     /// Ends the first turn with an error.
     pub(super) fn fail_front(&mut self, error: String) {
         match self.remove(0) {
-            Some(turn) => self.out.push(Event::Failed { turn: Some(turn.id), error, resumable: true }),
+            Some(turn) => self.out.push(Event::Failed { turn: Some(turn.reply.id), error, resumable: true }),
             // Nobody waits for a draft: a turn will meet the same error and tell.
             None => (self.draft, self.stale) = (None, false),
         }
@@ -555,21 +519,21 @@ impl Conversation {
         let speaks = self.speaks();
         let Some(turn) = self.turns.get(index) else { return };
         let Stage::Written(reason) = turn.stage else { return };
-        let silent = !speaks || turn.reply.is_empty() || turn.speech.as_ref().is_some_and(|speech| speech.ended);
-        if !turn.committed || !silent {
+        let silent = !speaks || turn.words.is_empty() || turn.speech.as_ref().is_some_and(|speech| speech.ended);
+        if !turn.reply.committed || !silent {
             return;
         }
         if reason == FinishReason::ToolCalls {
             let turn = &mut self.turns[index];
             turn.stage = Stage::Waiting;
-            if !turn.answered() {
-                self.out.push(Event::Done { turn: turn.id, reason, usage: turn.bill() });
+            if !turn.reply.answered() {
+                self.out.push(Event::Done { turn: turn.reply.id, reason, usage: turn.reply.bill() });
             }
             return self.go_on(index);
         }
-        let Some(turn) = self.remove(index) else { return };
-        self.leave(&turn, turn.text.len());
-        self.out.push(Event::Done { turn: turn.id, reason, usage: turn.usage });
-        self.ended = Some(Ended { id: turn.id, text: turn.text, alignment: turn.alignment, usage: turn.usage });
+        let Some(Turn { reply, .. }) = self.remove(index) else { return };
+        reply.leave(&mut self.history, reply.text.len());
+        self.out.push(Event::Done { turn: reply.id, reason, usage: reply.usage });
+        self.ended = Some(reply);
     }
 }

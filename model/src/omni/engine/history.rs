@@ -5,6 +5,7 @@ use std::sync::Arc;
 use causerie_model_api::{Content, InputSamples, Item, Origin as Named, Picture, Role, ToolCall, TurnId};
 
 use super::media::{Clip, Sight};
+use crate::reply::Book;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,22 +111,32 @@ impl History {
         self.first(utterance(from)).unwrap_or(self.entries.len())
     }
 
-    /// A part of a turn's reply: the bytes of its text since `from`, and the calls that were made after them.
-    pub(super) fn reply(&mut self, turn: TurnId, text: &str, from: usize, calls: Vec<ToolCall>) {
+    /// Forgets what came before an entry.
+    pub(super) fn forget(&mut self, before: Named) {
+        let keep = self.first(before).unwrap_or(0);
+        self.entries.drain(..keep);
+    }
+
+    /// Index of the first entry that reaches a named one.
+    fn first(&self, named: Named) -> Option<usize> {
+        self.entries.iter().position(|(_, origin)| matches!(origin, Origin::Named(own) if own.reaches(named)))
+    }
+}
+
+impl Book for History {
+    fn reply(&mut self, turn: TurnId, text: &str, from: usize, calls: Vec<ToolCall>) {
         let pieces = reply_pieces(&text[from..], calls);
         if !pieces.is_empty() {
             self.entries.push((Entry { role: Role::Model, pieces }, Origin::Reply { turn, from, until: text.len() }));
         }
     }
 
-    /// The result of a call.
-    pub(super) fn result(&mut self, call: String, name: String, value: String) {
+    fn result(&mut self, call: String, name: String, value: String) {
         let pieces = vec![Piece::Result { call, name, value }];
         self.entries.push((Entry { role: Role::Tool, pieces }, Origin::Unnamed));
     }
 
-    /// Keeps only the first `bytes` of a turn's text; an entry without text and calls goes.
-    pub(super) fn truncate_reply(&mut self, of: TurnId, full: &str, bytes: usize) {
+    fn truncate_reply(&mut self, of: TurnId, full: &str, bytes: usize) {
         for (entry, origin) in &mut self.entries {
             let Origin::Reply { turn, from, until } = *origin else { continue };
             if turn == of && until > bytes {
@@ -136,17 +147,6 @@ impl History {
             }
         }
         self.entries.retain(|(entry, _)| !entry.pieces.is_empty());
-    }
-
-    /// Forgets what came before an entry.
-    pub(super) fn forget(&mut self, before: Named) {
-        let keep = self.first(before).unwrap_or(0);
-        self.entries.drain(..keep);
-    }
-
-    /// Index of the first entry that reaches a named one.
-    fn first(&self, named: Named) -> Option<usize> {
-        self.entries.iter().position(|(_, origin)| matches!(origin, Origin::Named(own) if own.reaches(named)))
     }
 }
 

@@ -216,11 +216,11 @@ impl OmniEngine {
             into.positions.push(*position);
         }
         let wish = turn.filter(|_| last).map(|turn| {
-            if turn.scanner.constraint().is_some() && turn.thought.is_none() {
+            if turn.scanner.constraint().is_some() && turn.reply.thought.is_none() {
                 return Wish::Logits;
             }
             let params = with_wishes(self.generation.thinker, &conversation.config.sampling);
-            let (seed, place) = (word_seed(conversation, turn.id.0), turn.drawn.len() as u64);
+            let (seed, place) = (word_seed(conversation, turn.reply.id.0), turn.drawn.len() as u64);
             Wish::Draw { params, seed, place, drawn: turn.drawn.clone() }
         });
         conversation.memory.pending = next;
@@ -234,9 +234,9 @@ impl OmniEngine {
         let conversation = self.sessions.get(&session).ok_or_else(gone)?;
         let turn = conversation.turns.front().ok_or_else(gone)?;
         let params = with_wishes(self.generation.thinker, &conversation.config.sampling);
-        let (seed, place) = (word_seed(conversation, turn.id.0), turn.drawn.len() as u64);
+        let (seed, place) = (word_seed(conversation, turn.reply.id.0), turn.drawn.len() as u64);
         let (tokenizer, sampler) = (&self.form.tokenizer, &mut self.sampler);
-        Ok(match turn.scanner.constraint().filter(|_| turn.thought.is_none()) {
+        Ok(match turn.scanner.constraint().filter(|_| turn.reply.thought.is_none()) {
             None => {
                 let context = Context { seen: &turn.drawn, reply: &turn.drawn };
                 sample::sample(sampler, logits, &params, context, seed, place)
@@ -318,7 +318,7 @@ impl OmniEngine {
         let seed = conversation.seed;
         let turn = conversation.turns.front_mut().ok_or_else(gone)?;
         // Parts of a turn draw apart.
-        let part = (turn.id.0 << 8) + turn.parts as u64;
+        let part = (turn.reply.id.0 << 8) + turn.reply.parts as u64;
         let seed = TALKER_SEED ^ seed ^ part.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let ids = &self.config.ids;
         let word =
@@ -371,7 +371,7 @@ fn word_seed(conversation: &Conversation, turn: u64) -> u64 {
 fn open(networks: &mut dyn Networks, config: &Config, conversation: &Conversation) -> Result<Speech, OmniError> {
     let missing = |what: &str| OmniError::Input(what.into());
     let turn = conversation.turns.front().ok_or_else(|| missing("the turn is gone"))?;
-    let first = turn.prompt.as_ref().zip(turn.reply.first());
+    let first = turn.prompt.as_ref().zip(turn.words.first());
     let (prompt, first) = first.ok_or_else(|| missing("there is nothing to say yet"))?;
     let mut tokens = prompt.token_ids(config);
     // What the answer begins with besides its role, such as a thought, is not for the talker.

@@ -106,7 +106,11 @@ fn a_long_prompt_does_not_hold_up_speech() {
             let Some((began, speaking)) = began[i].zip(e.sessions[&session].turns.front()) else { continue };
             let heard = now - began;
             let over = speaking.speech.as_ref().is_none_or(|speech| speech.ended);
-            assert!(over || speaking.audio_until >= heard, "session {} hears silence after {heard} samples", session.0);
+            assert!(
+                over || speaking.reply.audio_until >= heard,
+                "session {} hears silence after {heard} samples",
+                session.0
+            );
             let audio_until = OutputSamples(heard + CREDIT_AHEAD.0);
             e.submit(Request::Credit { session, turn: TurnId(turn[i]), audio_until }).unwrap();
         }

@@ -110,7 +110,7 @@ fn speech_stays_within_its_credit() {
     open(&mut e, S, config(1));
     say(&mut e, S, 1, "hello");
     // The answer is far shorter than the credit that a turn begins with, so that is taken away first.
-    e.sessions.get_mut(&S).unwrap().turns[0].credit = 5_000;
+    e.sessions.get_mut(&S).unwrap().turns[0].reply.credit = 5_000;
     let events = settle(&mut e);
     let spoken = reply(&events, 1);
     assert_eq!(spoken.pcm.len(), FIRST_FRAME + 2 * FRAME, "the frame that crosses the line is the last");
