@@ -67,7 +67,8 @@
 //! # window = 32768             # the thinker sees the latest so many tokens, and the first `sinks` (16)
 //! # yarn = 4.0                 # reach so many times the checkpoint's positions
 //! # audio_block = 8            # seconds of speech that are heard together; as the checkpoint says
-//! loudest = "so far"           # what speech is scaled by; or "utterance", as in the reference, heard when it is over
+//! loudest = "so far"           # what speech is scaled by; or "utterance", as in the reference, heard when it is over; or
+//!                              # always the same, as the decimal logarithm of a power: 1.5
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -369,10 +370,19 @@ pub struct OmniConfig {
 }
 
 /// What speech is scaled by before it is heard.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(untagged, expecting = "expected \"so far\", \"utterance\" or a number")]
 pub enum LoudestConfig {
+    /// What is the loudest.
+    Of(LoudestOf),
+    /// [`Loudest::Fixed`].
+    Fixed(f32),
+}
+
+/// Among what the loudest is looked for.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum LoudestOf {
     /// [`Loudest::SoFar`].
-    #[default]
     #[serde(rename = "so far")]
     SoFar,
     /// [`Loudest::Utterance`].
@@ -394,7 +404,7 @@ impl Default for OmniConfig {
             sinks: 16,
             yarn: None,
             audio_block: None,
-            loudest: LoudestConfig::default(),
+            loudest: LoudestConfig::Of(LoudestOf::SoFar),
         }
     }
 }
@@ -415,8 +425,9 @@ impl OmniConfig {
             yarn: self.yarn,
             audio_block: self.audio_block,
             loudest: match self.loudest {
-                LoudestConfig::SoFar => Loudest::SoFar,
-                LoudestConfig::Utterance => Loudest::Utterance,
+                LoudestConfig::Of(LoudestOf::SoFar) => Loudest::SoFar,
+                LoudestConfig::Of(LoudestOf::Utterance) => Loudest::Utterance,
+                LoudestConfig::Fixed(loudest) => Loudest::Fixed(loudest),
             },
             ..defaults
         }
@@ -555,6 +566,11 @@ impl Config {
                 return wrong(field, format!("{value} is not within {low} to {high}"));
             }
         }
+        if let LoudestConfig::Fixed(loudest) = self.omni.loudest
+            && !(-10.0..=10.0).contains(&loudest)
+        {
+            return wrong("omni.loudest", format!("{loudest} is not within -10 to 10"));
+        }
         if let Some(alias) = self.aliases.iter().find(|alias| alias.trim().is_empty()) {
             return wrong("aliases", format!("{alias:?} is not a name"));
         }
@@ -648,6 +664,8 @@ mod tests {
             ("engine = \"parrot\"", vec!["c.toml", "engine", "parrot", "cascade", "omni"]),
             ("[omni]\ndevice = \"abacus\"", vec!["c.toml", "abacus", "cpu, cuda or cuda:N"]),
             ("engine = \"omni\"", vec!["c.toml", "omni.model", "--model"]),
+            ("[omni]\nloudest = \"never\"", vec!["c.toml", "so far", "utterance", "line 2"]),
+            ("[omni]\nloudest = nan", vec!["c.toml", "omni.loudest", "-10 to 10"]),
             ("[tls]\ncert = \"c.pem\"", vec!["c.toml", "tls.key", "--tls-key"]),
             ("[tls]\nkey = \"k.pem\"", vec!["c.toml", "tls.cert", "--tls-cert"]),
             ("[tls]\nclient_ca = \"a.pem\"", vec!["c.toml", "tls.cert", "only over TLS"]),
@@ -661,6 +679,20 @@ mod tests {
             for word in words {
                 assert!(error.contains(word), "{text}: {error:?} lacks {word:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_speech_is_scaled_by_is_a_name_or_a_number() {
+        for (text, loudest) in [
+            ("", Loudest::SoFar),
+            ("loudest = \"so far\"", Loudest::SoFar),
+            ("loudest = \"utterance\"", Loudest::Utterance),
+            ("loudest = 1.5", Loudest::Fixed(1.5)),
+            ("loudest = 2", Loudest::Fixed(2.0)),
+        ] {
+            let config = parse(&format!("[omni]\n{text}")).expect(text);
+            assert_eq!(config.omni.options(PathBuf::from("x"), 1).loudest, loudest, "{text}");
         }
     }
 }

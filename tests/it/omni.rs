@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use causerie_gateway::config::Config;
+use causerie_gateway::config::{Config, OmniConfig};
 use causerie_gateway::engines;
 use causerie_gateway::serve::{Running, Server};
+use causerie_model::omni::Placement;
 use causerie_model::omni::engine::Device;
+use causerie_model::omni::kv::KvType;
 use causerie_model_api::Modality;
 use causerie_proto::v1;
 use causerie_proto::v1::client_message::MessageType as ToServer;
@@ -283,6 +285,20 @@ async fn what_does_not_fit_is_told_before_it_is_loaded() {
     for words in ["weights in f32", "audio tower", "keys and values, thinker", "in all", "of 0.931"] {
         assert!(plan.contains(words), "{words} is not in\n{plan}");
     }
+    // The released shape in eight bits, with a window of a million tokens, on one device of 141 GB.
+    let released = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/qwen3-omni-30b");
+    let mut large = Config { max_conversations: 1, ..config.clone() };
+    large.omni = OmniConfig {
+        model: Some(released),
+        weights: Placement::Fp8,
+        kv: KvType::Fp8,
+        yarn: Some(16.0),
+        context: 1 << 20,
+        memory_gb: Some(141),
+        ..large.omni
+    };
+    let plan = engines::omni_plan(&large).expect("it fits");
+    assert!(plan.contains("1 × 1048576 tokens") && plan.ends_with("room for 1 conversations"), "{plan}");
     config.max_conversations = 2_000;
     let refused = engines::omni_plan(&config).expect_err("it does not fit");
     let started = Server::start(&config, engines::engine(&config), Arc::new(LoudnessDetector)).await;
