@@ -356,3 +356,22 @@ async fn a_place_is_taken_over_from_a_stream_that_is_dead() {
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
     drop(dead);
 }
+
+#[tokio::test]
+async fn a_long_instruction_goes_on_too() {
+    let server = start(&config()).await;
+    let channel = connect(server.grpc_addr).await;
+    let instruction: Vec<String> = (0..1_000).map(|n| format!("rule{n}")).collect();
+    let part = v1::Part { data: Some(v1::part::Data::Text(instruction.join(" "))), ..Default::default() };
+    let told = v1::Content { parts: vec![part], ..Default::default() };
+    let asked = v1::Setup { system_instruction: Some(told), ..setup(Modality::Text) };
+    let (mut call, _) = Call::begin(&channel, resumable(asked, None)).await;
+    let mut handle = call.handle().await;
+    for _ in 0..3 {
+        drop(call);
+        (call, _) = Call::begin(&channel, anew(&handle)).await;
+        handle = call.handle().await;
+    }
+    call.say("task").await;
+    assert_eq!(call.turn().await.text, instruction.join(" "));
+}
