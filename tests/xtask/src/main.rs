@@ -1,4 +1,4 @@
-//! Chores of the project: `cargo xtask bench`, `load`, `networks`, `turns`, `thinking`, `addressed`, `tools`, `kernels`
+//! Chores of the project: `cargo xtask bench`, `load`, `networks`, `turns`, `thinking`, `addressed`, `tools`, `recall`, `kernels`
 //! and `parity`.
 //!
 //! - [`latency`]: how soon a running server answers spoken questions, one caller and several at once.
@@ -6,6 +6,7 @@
 //! - [`turns`]: turn taking on recordings: ends of speech, interruptions, and what should not interrupt.
 //! - [`kernels`]: the kernels for GPUs, compiled and emulated.
 //! - [`parity`]: the omni model beside a reference implementation's results.
+//! - [`recall`]: whether an agent that was interrupted knows how far it was heard.
 //! - [`load`]: many callers at once on an engine that costs nothing.
 //! - [`machine`]: what it was measured on.
 //! - [`thinking`]: what thinking gains and costs.
@@ -21,6 +22,7 @@ mod load;
 mod machine;
 mod networks;
 mod parity;
+mod recall;
 mod table;
 mod thinking;
 mod tools;
@@ -56,6 +58,8 @@ enum Chore {
     Addressed(addressed::AddressedArgs),
     /// Measure whether functions are called when they are needed.
     Tools(tools::ToolsArgs),
+    /// Measure whether an agent that was interrupted knows how far it was heard.
+    Recall(recall::RecallArgs),
     /// Compare the omni model with a reference implementation.
     Parity(parity::ParityArgs),
 }
@@ -71,6 +75,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Thinking(args) => thinking::thinking(&args),
         Chore::Addressed(args) => addressed::addressed(&args),
         Chore::Tools(args) => tools::tools(&args),
+        Chore::Recall(args) => recall::recall(&args),
         Chore::Parity(args) => parity::parity(&args),
     }
 }
