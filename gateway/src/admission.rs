@@ -124,8 +124,9 @@ impl Admission {
     /// Waits until all conversations have ended.
     pub async fn emptied(&self) {
         let all = u32::try_from(self.max_conversations).unwrap_or(u32::MAX);
-        // It is never closed.
+        // They are never closed.
         let _ = self.places.acquire_many(all).await;
+        let _ = self.left.acquire_many(all).await;
     }
 
     fn check(&self) -> Result<(), Problem> {

@@ -447,10 +447,17 @@ impl Task {
                 self.decoded(decoded)?;
             }
             while let Some(input) = self.found.pop_front() {
+                if let (Some(recent), Input::Voice { to, .. }) = (&mut self.recent, &input) {
+                    recent.advance(to.0);
+                }
                 self.input(input);
                 if let Drained::Closed(_) = self.drain()? {
                     return Ok(false);
                 }
+            }
+            // What was sent ahead of its time is not made up for.
+            if self.received > self.opened.elapsed() + MAX_AHEAD {
+                break;
             }
             match inbound.try_recv() {
                 Ok(Inbound::Event(Input::HalfClose)) | Err(_) => break,

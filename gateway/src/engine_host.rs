@@ -347,9 +347,17 @@ impl Host {
                     default(IDLE_BEAT) => {}
                 }
             }
-            // Closings are looked at before the requests are drained and done after: what a conversation asked for
-            // before it closed is not left behind for the engine to open.
+            // Closings are looked at before the requests are drained. Those of conversations that the engine holds come
+            // first, as whoever opens next may have waited for their room; the others after the requests, so that what a
+            // conversation asked for before it closed is not left behind for the engine to open.
             closing.extend(self.closed.try_iter());
+            closing.retain(|session| {
+                let held = self.routes.contains_key(session);
+                if held {
+                    self.close(&mut *engine, *session);
+                }
+                !held
+            });
             let drained: Vec<_> = first.into_iter().chain(self.waiting.try_iter().take(MAX_REQUESTS)).collect();
             // The first has waited the longest.
             if let Some((sent, _)) = drained.first() {

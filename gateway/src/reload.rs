@@ -1,5 +1,6 @@
 //! Files that are read again when they have changed, so that keys and certificates are renewed without a restart.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -31,14 +32,15 @@ impl Files {
         Self { paths, modified }
     }
 
-    /// Calls `read`, on a thread that may wait, when one of the files has changed, and hands on to `take` what came of
-    /// it. Must be called on tokio's runtime.
-    pub(crate) fn watch<T: Send + 'static>(
+    /// Calls `read`, on a thread that may wait, when one of the files has changed, and again until it succeeds; hands on
+    /// to `take` what was read, and each reason why not once. Must be called on tokio's runtime.
+    pub(crate) fn watch<T: Send + 'static, E: Display + Send + 'static>(
         mut self,
-        read: impl Fn() -> T + Clone + Send + 'static,
-        mut take: impl FnMut(T) + Send + 'static,
+        read: impl Fn() -> Result<T, E> + Clone + Send + 'static,
+        mut take: impl FnMut(Result<T, E>) + Send + 'static,
     ) -> Reloading {
         Reloading(tokio::spawn(async move {
+            let mut told = None;
             loop {
                 tokio::time::sleep(PERIOD).await;
                 let (paths, before, read) = (self.paths.clone(), self.modified.clone(), read.clone());
@@ -47,10 +49,18 @@ impl Files {
                     (now != before).then(|| (now, read()))
                 });
                 // A job that did not run, because the runtime ends, has nothing to say.
-                if let Ok(Some((now, found))) = look.await {
-                    self.modified = now;
-                    take(found);
+                let Ok(Some((now, found))) = look.await else { continue };
+                match &found {
+                    Ok(_) => (self.modified, told) = (now, None),
+                    Err(error) => {
+                        let why = Some(error.to_string());
+                        if told == why {
+                            continue;
+                        }
+                        told = why;
+                    }
                 }
+                take(found);
             }
         }))
     }

@@ -8,6 +8,7 @@ its durations mean nothing and are not printed. Needs torch and transformers (5.
 import argparse
 import json
 import pathlib
+import statistics
 import time
 
 import torch
@@ -17,22 +18,27 @@ from transformers.models.qwen3_omni_moe import modeling_qwen3_omni_moe as omni
 GOLDEN = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden"
 
 
+# The first steps compile, fill the cache's memory and record the graph that later ones replay.
+WARM_UP = 5
+
+
 def timed(device, repeats, step):
-    """Milliseconds of one of `repeats` steps, between events."""
-    step()
+    """Milliseconds of a step: the median of `repeats`, each between events."""
+    for _ in range(WARM_UP):
+        step()
     if device == "cpu":
         began = time.perf_counter()
         for _ in range(repeats):
             step()
         return (time.perf_counter() - began) * 1e3 / repeats
-    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
     torch.cuda.synchronize()
-    first.record()
-    for _ in range(repeats):
+    for first, last in events:
+        first.record()
         step()
-    last.record()
-    last.synchronize()
-    return first.elapsed_time(last) / repeats
+        last.record()
+    torch.cuda.synchronize()
+    return statistics.median(first.elapsed_time(last) for first, last in events)
 
 
 def ceilings(device):
@@ -88,6 +94,9 @@ def main():
     layers = config.thinker_config.text_config.num_hidden_layers
     # Where the whole model does not compile, eight of its layers do; the rest is arithmetic, and said to be.
     for count in [layers, min(8, layers)]:
+        text = model = head = None
+        if device != "cpu":
+            torch.cuda.empty_cache()
         try:
             text, model, head = thinker(config, count, device)
             for batch in [1, 2] if args.tiny else [1, 8, 32]:

@@ -460,11 +460,27 @@ async fn an_engine_that_cannot_be_loaded_says_why() {
     assert_eq!(host.handle().ready().await.unwrap_err(), "loading panicked");
 }
 
-/// An engine whose steps last until it is told to go on.
+/// An engine for one conversation, whose steps last until it is told to go on.
 struct Stuck {
     capabilities: Capabilities,
+    taken: bool,
     entered: std::sync::mpsc::Sender<()>,
     go_on: std::sync::mpsc::Receiver<()>,
+}
+
+impl Stuck {
+    /// Its host, what is told when a step begins, and what ends it.
+    fn host() -> (EngineHost, std::sync::mpsc::Receiver<()>, std::sync::mpsc::Sender<()>) {
+        let (entered, has_entered) = std::sync::mpsc::channel();
+        let (go_on, told) = std::sync::mpsc::channel();
+        let engine = Self { capabilities: Capabilities::default(), taken: false, entered, go_on: told };
+        let engine = Mutex::new(Some(engine));
+        let host = EngineHost::start(Box::new(move || match engine.lock().unwrap().take() {
+            Some(engine) => Ok(Box::new(engine)),
+            None => Err("it is built once".into()),
+        }));
+        (host.unwrap(), has_entered, go_on)
+    }
 }
 
 impl Engine for Stuck {
@@ -472,8 +488,15 @@ impl Engine for Stuck {
         &self.capabilities
     }
 
-    fn submit(&mut self, _: Request) -> Result<(), Busy> {
-        Ok(())
+    fn submit(&mut self, request: Request) -> Result<(), Busy> {
+        match request {
+            Request::Open { .. } if std::mem::replace(&mut self.taken, true) => Err(Busy),
+            Request::Close { .. } => {
+                self.taken = false;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn step(&mut self, _: &mut dyn FnMut(SessionId, Event)) -> Next {
@@ -485,14 +508,7 @@ impl Engine for Stuck {
 
 #[test]
 fn an_engine_that_is_stuck_in_a_step_is_late() {
-    let (entered, has_entered) = std::sync::mpsc::channel();
-    let (go_on, told) = std::sync::mpsc::channel();
-    let engine = Mutex::new(Some(Stuck { capabilities: Capabilities::default(), entered, go_on: told }));
-    let host = EngineHost::start(Box::new(move || match engine.lock().unwrap().take() {
-        Some(engine) => Ok(Box::new(engine)),
-        None => Err("it is built once".into()),
-    }));
-    let host = host.unwrap();
+    let (host, has_entered, go_on) = Stuck::host();
     has_entered.recv().unwrap();
     let later = || std::time::Instant::now() + Duration::from_secs(5);
     assert!(host.handle().lag().longest(later()) >= Duration::from_secs(5));
@@ -500,6 +516,25 @@ fn an_engine_that_is_stuck_in_a_step_is_late() {
     while host.handle().lag().longest(later()) >= Duration::from_secs(5) {
         std::thread::yield_now();
     }
+    host.shutdown();
+}
+
+#[test]
+fn whoever_opens_when_another_has_closed_finds_room() {
+    let (host, has_entered, go_on) = Stuck::host();
+    let handle = host.handle();
+    let open = |session| Request::Open { session: SessionId(session), config: Box::default(), history: Vec::new() };
+    has_entered.recv().unwrap();
+    let (first, _events) = handle.open(open(1)).unwrap();
+    go_on.send(()).unwrap();
+    has_entered.recv().unwrap();
+    // Both wait while a step runs.
+    drop(first);
+    let (_second, mut events) = handle.open(open(2)).unwrap();
+    go_on.send(()).unwrap();
+    has_entered.recv().unwrap();
+    assert!(events.try_recv().is_err(), "it was refused");
+    drop(go_on);
     host.shutdown();
 }
 

@@ -36,6 +36,10 @@ const MAX_OWN: usize = 16;
 /// How long the last moment of a conversation may take to be kept.
 const KEEPING: Duration = Duration::from_secs(2);
 
+/// How long a conversation that goes on elsewhere may take to understand what was last said and to end: less than its
+/// successor waits.
+const GIVING_WAY: Duration = Duration::from_secs(4);
+
 /// How long a conversation that is told to end may take to say what is to be kept of it.
 const PARKING: Duration = Duration::from_millis(500);
 
@@ -544,8 +548,13 @@ async fn pass(
 /// The conversation goes on in another stream: what it is there for is parked.
 async fn give_way(held: &mut Held, inbound: mpsc::Sender<Inbound>) -> Problem {
     held.leave();
-    let _ = inbound.send(Inbound::Event(Input::Leave(taken_over()))).await;
-    never(inbound).await
+    let leaving = async {
+        let _ = inbound.send(Inbound::Event(Input::Leave(taken_over()))).await;
+        pending::<()>().await;
+    };
+    // Whoever gave the place up does not go on without one, whatever still waits to be read.
+    let _ = timeout(GIVING_WAY, leaving).await;
+    taken_over()
 }
 
 /// Holds the queue open, as a closed one would mean that the client is gone.

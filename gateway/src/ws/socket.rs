@@ -60,7 +60,9 @@ type ToConversation = mpsc::Sender<Result<v1::ClientMessage, Broken>>;
 /// The two ends of what a conversation reads.
 fn conversation() -> (ToConversation, FromPeer) {
     let (to_conversation, messages) = mpsc::channel(1);
-    (to_conversation, ReceiverStream::new(messages).boxed())
+    // A socket that is closed has nobody who still listens.
+    let gone = futures::stream::once(std::future::ready(Err(Broken::Gone)));
+    (to_conversation, ReceiverStream::new(messages).chain(gone).boxed())
 }
 
 async fn carry(

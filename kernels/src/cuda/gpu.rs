@@ -37,8 +37,10 @@ struct Inner {
     /// Allocations in use: their bytes, and the recordings that name them.
     live: Mutex<BTreeMap<u64, (usize, Vec<u64>)>>,
     recording: Mutex<Option<Draft>>,
-    /// Recordings that name memory which was given back.
+    /// Recordings that name memory which was given back, by number: a device may use its names for them again.
     broken: Mutex<BTreeSet<u64>>,
+    /// Recordings so far.
+    recordings: AtomicU64,
     /// Whether results are compared with references, and what that has found.
     verifies: AtomicBool,
     findings: Mutex<Findings>,
@@ -56,15 +58,24 @@ struct Draft {
     trouble: Option<&'static str>,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let kept = std::mem::take(self.kept.get_mut().unwrap_or_else(PoisonError::into_inner));
+impl Inner {
+    /// Gives all memory that is kept back to the device; whether there was any.
+    fn give_back_kept(&self) -> bool {
+        let kept = std::mem::take(&mut *lock(&self.kept));
+        let some = kept.values().any(|addresses| !addresses.is_empty());
         for (bytes, addresses) in kept {
             for address in addresses {
                 // SAFETY: allocated with this size, and given back by its last owner.
                 unsafe { self.device.free(address, bytes) }
             }
         }
+        some
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.give_back_kept();
     }
 }
 
@@ -224,6 +235,7 @@ impl Gpu {
             live: Mutex::default(),
             recording: Mutex::default(),
             broken: Mutex::default(),
+            recordings: AtomicU64::new(0),
             verifies: AtomicBool::new(verifies),
             findings: Mutex::default(),
         };
@@ -290,13 +302,14 @@ impl Gpu {
         let launched = launch();
         let draft = lock(&self.inner.recording).take().unwrap_or_default();
         let ended = self.inner.device.end_recording();
-        let ended = ended.map(|id| Recording { gpu: self.clone(), id, launches: draft.launches });
+        let number = self.inner.recordings.fetch_add(1, Ordering::Relaxed);
+        let ended = ended.map(|id| Recording { gpu: self.clone(), id, number, launches: draft.launches });
         launched?;
         if let Ok(recording) = &ended {
             let mut live = lock(&self.inner.live);
             for address in draft.addresses {
                 if let Some((_, (_, recordings))) = live.range_mut(..=address).next_back() {
-                    recordings.push(recording.id);
+                    recordings.push(recording.number);
                 }
             }
         }
@@ -327,7 +340,13 @@ impl Gpu {
                 Some(address) => address,
                 None => {
                     self.inner.allocations.fetch_add(1, Ordering::Relaxed);
-                    self.inner.device.allocate(bytes)?
+                    match self.inner.device.allocate(bytes) {
+                        // What is kept is of other sizes.
+                        Err(DeviceError::OutOfMemory { .. }) if self.inner.give_back_kept() => {
+                            self.inner.device.allocate(bytes)?
+                        }
+                        allocated => allocated?,
+                    }
                 }
             };
             lock(&self.inner.live).insert(address.0, (bytes, Vec::new()));
@@ -566,7 +585,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Launches and copies that run again as they were recorded, as long as the buffers that they name are there.
 pub struct Recording {
     gpu: Gpu,
+    /// The device's name for it.
     id: u64,
+    number: u64,
     launches: Counts,
 }
 
@@ -577,7 +598,7 @@ impl Recording {
     /// [`DeviceError::Recording`] if a buffer that it names is not there any more, or that the device is lost.
     pub fn replay(&self) -> Result<(), DeviceError> {
         self.gpu.not_recorded("another recording")?;
-        if lock(&self.gpu.inner.broken).contains(&self.id) {
+        if lock(&self.gpu.inner.broken).contains(&self.number) {
             return Err(DeviceError::Recording("memory that is not there any more".into()));
         }
         // SAFETY: the buffers are there, and what ops were promised of their contents they are promised of every run.
@@ -595,7 +616,9 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        lock(&self.gpu.inner.broken).remove(&self.id);
+        let number = self.number;
+        lock(&self.gpu.inner.live).values_mut().for_each(|(_, recordings)| recordings.retain(|it| *it != number));
+        lock(&self.gpu.inner.broken).remove(&number);
         self.gpu.inner.device.forget(self.id);
     }
 }

@@ -98,6 +98,18 @@ fn a_recording_whose_memory_is_gone_is_not_run() {
 }
 
 #[test]
+fn memory_that_is_kept_is_given_back_before_there_is_none() {
+    let gpu = Gpu::new(Emulator::of_all_ops(1).unwrap().with_memory(1 << 20));
+    gpu.keep_memory();
+    drop(gpu.allocate::<u8>(700 << 10).unwrap());
+    let held = gpu.allocate::<u8>(900 << 10).unwrap();
+    // Nothing is kept now.
+    assert!(matches!(gpu.allocate::<u8>(700 << 10), Err(DeviceError::OutOfMemory { .. })));
+    drop(held);
+    gpu.allocate::<u8>(900 << 10).unwrap();
+}
+
+#[test]
 fn a_step_is_launched_once_and_then_run_as_it_was_recorded() {
     for singly in [false, true] {
         let gpu = gpu();

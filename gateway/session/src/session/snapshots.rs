@@ -183,7 +183,8 @@ impl Session {
         };
         let Some((utterance, answered)) = last else { return self.park(problem) };
         let until = self.now + UNDERSTANDING;
-        self.phase = Phase::Leaving(Leaving { until, answered, owed: self.owed });
+        // An answer that was under way is owed if nothing is understood of what it answers.
+        self.phase = Phase::Leaving(Leaving { until, answered, owed: self.owed || utterance.is_none() });
         self.parting = Some(problem);
         if let Some((from, until, proposal)) = utterance {
             let marked = matches!(self.user, User::Marked { .. });

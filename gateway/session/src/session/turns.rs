@@ -124,7 +124,8 @@ impl Session {
 
     fn heard(&mut self, turn: TurnId, text: &str) {
         let now = self.now;
-        let (place, rest, origin) = if self.running(turn).is_some() {
+        let last = self.running(turn).is_some();
+        let (place, rest, origin) = if last {
             let place = self.history.reserve();
             let Some(reply) = self.reply.as_deref_mut().filter(|reply| reply.heard.is_none()) else { return };
             reply.marks.transcript_final = Some(now);
@@ -143,7 +144,9 @@ impl Session {
         if let Some(text) = rest.filter(|_| self.rules.input_transcription) {
             self.client(ServerEvent::InputTranscription { text, finished: true });
         }
-        self.left(!text.trim().is_empty());
+        if last {
+            self.left(!text.trim().is_empty());
+        }
     }
 
     fn text(&mut self, turn: TurnId, delta: String) {

@@ -402,7 +402,9 @@ impl Conversation {
                         offer(Network::Talker, class, speech.positions.len());
                     }
                     Some(speech) => {
-                        if turn.word_after(speech.codes.len() - 1, eos, pad).is_some() {
+                        // Before the first frame there is none, and a device that was lost may have left it so.
+                        let last = speech.codes.len().checked_sub(1);
+                        if last.is_some_and(|last| turn.word_after(last, eos, pad).is_some()) {
                             offer(Network::Talker, class, 1);
                         }
                     }

@@ -58,6 +58,12 @@ pub use settings::{Device, Options};
 const PROMPT_ROWS: usize = 32;
 /// The same on a device, where the weights of all experts are read for a few rows as for many.
 const DEVICE_PROMPT_ROWS: usize = 256;
+
+/// Prompt rows of all conversations in one pass.
+fn prompt_rows(on_device: bool) -> usize {
+    if on_device { DEVICE_PROMPT_ROWS } else { PROMPT_ROWS }
+}
+
 /// The voice of the released checkpoints that the reference implementation speaks with by default.
 const DEFAULT_VOICE: &str = "ethan";
 
@@ -105,7 +111,11 @@ pub enum LoadError {
 /// [`LoadError`], naming the file or field, or what does not fit.
 pub fn plan(options: &Options) -> Result<Plan, LoadError> {
     let options = if options.device == Device::Cpu { options.clone() } else { options.on_device()? };
-    Ok(options.plan(&options.shape()?, &Generation::read(&options.model)?)?)
+    Ok(options.plan(
+        &options.shape()?,
+        &Generation::read(&options.model)?,
+        prompt_rows(options.device != Device::Cpu),
+    )?)
 }
 
 /// Loads the checkpoint and makes room for conversations.
@@ -175,7 +185,7 @@ impl OmniEngine {
         let pool = Arc::new(Pool::new(options.threads));
         let (config, mut generation) = (options.shape()?, Generation::read(&options.model)?);
         // What does not fit is known before the files are read.
-        let plan = options.plan(&config, &generation)?;
+        let plan = options.plan(&config, &generation, prompt_rows(gpu.is_some()))?;
         let form = Form::read(&options.model, &config)?;
         let context = options.context;
         // Half of the context is for the prompt, at the least.
@@ -194,7 +204,7 @@ impl OmniEngine {
                 let stores = (store(plan.thinker, options.visible)?, store(plan.talker, Visible::All)?);
                 let sizes = Sizes {
                     sessions: options.sessions,
-                    rows: DEVICE_PROMPT_ROWS,
+                    rows: prompt_rows(true),
                     context,
                     spoken: context + generation.max_frames,
                 };
@@ -212,7 +222,7 @@ impl OmniEngine {
             thinker: Memory { store: thinker },
             prefixes: Prefixes::default(),
             talker: Memory { store: talker },
-            prompt_rows: if gpu.is_some() { DEVICE_PROMPT_ROWS } else { PROMPT_ROWS },
+            prompt_rows: prompt_rows(gpu.is_some()),
             sampler: sample::Scratch::default(),
             lost: None,
             #[cfg(test)]

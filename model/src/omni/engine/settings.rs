@@ -8,7 +8,6 @@ use causerie_kernels::ops::sample::Params;
 use causerie_kernels::ops::sample::cuda::{Draw, MAX_CANDIDATES};
 use serde_json::Value;
 
-use super::PROMPT_ROWS;
 use super::hearing::Loudest;
 use crate::omni::config::{Config, Scaling};
 use crate::omni::kv::KvType;
@@ -136,13 +135,13 @@ impl Options {
         Err(OmniError::Input(format!("a device cannot hold {narrow} yet: bf16 is what it holds")))
     }
 
-    /// What would be needed for a model of that shape.
+    /// What would be needed for a model of that shape, whose passes hold so many rows of prompts.
     ///
     /// # Errors
     /// [`OmniError::Window`] and [`OmniError::Fit`].
-    pub(super) fn plan(&self, config: &Config, generation: &Generation) -> Result<Plan, OmniError> {
+    pub(super) fn plan(&self, config: &Config, generation: &Generation, rows: usize) -> Result<Plan, OmniError> {
         let Self { weights, kv, memory: device, context: window, sessions, visible, .. } = *self;
-        let (frames, rows) = (generation.max_frames, PROMPT_ROWS);
+        let frames = generation.max_frames;
         Plan::new(config, Wishes { weights, kv, device, window, sessions, frames, rows, visible })
     }
 }
