@@ -1,7 +1,7 @@
 //! Admission: who may hold a conversation now.
 //!
 //! In two steps. [`Admission::knock`] looks at a stream when it is opened, before anything of it is read: it turns away
-//! the unknown, and everybody while there is no place or the server is late. [`Waiting::enter`] takes the place, when the setup has been read:
+//! the unknown, and everybody while the server is late or there is no place, but for whoever may come back. [`Waiting::enter`] takes the place, when the setup has been read:
 //! until then a client has shown nothing but that it can open a stream, and streams that never send a setup hold no
 //! place. They wait in a [`Room`], so that many of them drive out each other and nobody else.
 //!

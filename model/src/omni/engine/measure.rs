@@ -15,7 +15,7 @@ use crate::omni::kv::{KvStore, KvType, Layout, Sequence};
 use crate::omni::plan::BLOCK;
 use crate::omni::talker::Projections as _;
 
-/// Frames of a second of speech, of a word, and samples of the first frame: what a first packet needs.
+/// Words of the prompt around what was heard, for a first packet.
 const PROMPT_WORDS: usize = 8;
 
 /// What is measured.
