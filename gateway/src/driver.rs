@@ -447,6 +447,10 @@ impl Task {
                 self.decoded(decoded)?;
             }
             while let Some(input) = self.found.pop_front() {
+                // It may have been on its way through the decoder.
+                if input == Input::HalfClose {
+                    continue;
+                }
                 if let (Some(recent), Input::Voice { to, .. }) = (&mut self.recent, &input) {
                     recent.advance(to.0);
                 }

@@ -116,7 +116,7 @@ impl Session {
         }
     }
 
-    fn make_snapshot(&mut self) {
+    pub(super) fn make_snapshot(&mut self) {
         let said = self.reply.as_ref().map(|reply| reply.text.clone()).unwrap_or_default();
         self.outputs.push_back(Output::Snapshot(Some(Box::new(self.as_it_is(&said, false)))));
         self.snapshots.made = Some(self.history.revision());

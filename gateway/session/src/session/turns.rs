@@ -245,6 +245,10 @@ impl Session {
         self.part();
         let idle = self.reply.is_none() && self.ending.is_none() && self.user == User::Silent && !self.owed;
         if self.phase == Phase::Finishing && idle {
+            // Whoever comes back goes on from here, even from a stream that ended in order.
+            if self.snapshot_due() < MediaTime::MAX {
+                self.make_snapshot();
+            }
             self.close(Ok(()));
         }
     }
