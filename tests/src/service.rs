@@ -95,8 +95,9 @@ pub async fn until_page(address: SocketAddr, path: &str, wanted: impl Fn(&str, &
 
 /// One conversation.
 pub struct Call {
-    to_server: Option<mpsc::Sender<v1::ClientMessage>>,
+    // Dropped first: a call that is dropped is broken off, not ended in order.
     from_server: Streaming<v1::ServerMessage>,
+    to_server: Option<mpsc::Sender<v1::ClientMessage>>,
 }
 
 impl Call {
