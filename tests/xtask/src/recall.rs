@@ -10,6 +10,7 @@ use causerie_model_api::{INPUT_RATE, Modality, OUTPUT_RATE};
 use causerie_proto::v1::{self, server_message::MessageType as FromServer};
 use causerie_tests::real::{self, Person};
 use causerie_tests::service::{Call, audio, bytes_of, connect, setup};
+use causerie_tests::wer::normalise;
 use clap::Args;
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::transport::Channel;
@@ -136,39 +137,16 @@ fn sound(content: v1::ServerContent) -> Vec<u8> {
 
 /// The numbers below a hundred in a text, in digits or in words.
 fn numbers(text: &str) -> Vec<u32> {
-    const SMALL: [&str; 20] = [
-        "zero",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-        "fourteen",
-        "fifteen",
-        "sixteen",
-        "seventeen",
-        "eighteen",
-        "nineteen",
-    ];
-    const TENS: [&str; 8] = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"];
-    let mut found: Vec<u32> = Vec::new();
-    let mut after_tens = false;
-    for word in text.to_lowercase().split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
-        let small = SMALL.iter().position(|small| *small == word).map(|n| n as u32);
-        let tens = TENS.iter().position(|tens| *tens == word).map(|n| (n as u32 + 2) * 10);
-        match (small, found.last_mut()) {
-            (Some(unit @ 1..=9), Some(last)) if after_tens => *last += unit,
-            _ => found.extend(small.or(tens).or_else(|| word.parse().ok())),
-        }
-        after_tens = tens.is_some();
+    let spelled: Vec<Vec<String>> = (0..100).map(|number: u32| normalise(&number.to_string())).collect();
+    let words = normalise(text);
+    let mut rest = &words[..];
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let here = (0_u32..).zip(&spelled).filter(|(_, number)| rest.starts_with(number));
+        // "Twenty one" begins like "twenty".
+        let longest = here.max_by_key(|(_, number)| number.len());
+        found.extend(longest.map(|(number, _)| number));
+        rest = &rest[longest.map_or(1, |(_, number)| number.len())..];
     }
     found
 }

@@ -23,7 +23,7 @@ use crate::lm::resize;
 pub use stream::AudioStream;
 
 /// Epsilon of its layer norms: that of the framework, not in the configuration.
-const NORM_EPS: f32 = 1e-5;
+pub(super) const NORM_EPS: f32 = 1e-5;
 /// Each of the three convolutions.
 const WINDOW: Window = Window { kernel: 3, stride: 2, pad: 1 };
 /// Ratio of the longest to the shortest wave of the positions.
@@ -84,7 +84,8 @@ pub(super) struct AudioTower {
     out: [Linear; 2],
 }
 
-const NAMES: Names = Names {
+/// What the checkpoint calls the parts of its layers.
+pub(super) const NAMES: Names = Names {
     attention_norm: "self_attn_layer_norm",
     qkv: &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
     output: "self_attn.out_proj",

@@ -4,19 +4,17 @@ use causerie_kernels::cuda::{Buffer, Gpu, Slice};
 use causerie_kernels::ops::conv1d::Window;
 use causerie_kernels::ops::conv2d::cuda::{Planes, conv2d};
 use causerie_kernels::ops::gemm::cuda::{Activation, Epilogue, Way, linear};
-use causerie_kernels::ops::layer_norm::cuda::layer_norm;
 use causerie_kernels::ops::log_mel::cuda::PLACE;
 use causerie_kernels::ops::paged_attention::Visible;
 use causerie_kernels::ops::paged_attention::cuda::{Batch, Shape, block_attention};
 use half::bf16;
 
+use super::tower::{Layer, apply, norm};
 use super::weights::{Linear, Norm, Uploader, whole};
 use crate::omni::OmniError;
-use crate::omni::audio::sinusoids;
+use crate::omni::audio::{NAMES, NORM_EPS, sinusoids};
 use crate::omni::config::AudioConfig;
 
-/// Epsilon of its layer norms: that of the framework, not in the configuration.
-const NORM_EPS: f32 = 1e-5;
 /// Each of the three convolutions.
 const WINDOW: Window = Window { kernel: 3, stride: 2, pad: 1 };
 
@@ -35,15 +33,6 @@ pub struct AudioTower {
     out: [Linear; 2],
 }
 
-struct Layer {
-    attention_norm: Norm,
-    qkv: Linear,
-    output: Linear,
-    feed_forward_norm: Norm,
-    up: Linear,
-    down: Linear,
-}
-
 impl AudioTower {
     pub(super) fn load(up: &Uploader<'_>, config: &AudioConfig) -> Result<Self, OmniError> {
         let name = |part: &str| format!("thinker.audio_tower.{part}");
@@ -58,7 +47,8 @@ impl AudioTower {
             let (row, c, band) = (i / (channels * bands), i / bands % channels, i % bands);
             projection[(row * bands + band) * width + c] = *value;
         }
-        let layers = (0..config.layers).map(|i| Layer::load(up, &name(&format!("layers.{i}")), config));
+        let layers =
+            (0..config.layers).map(|i| Layer::load(up, &name(&format!("layers.{i}")), &NAMES, (hidden, config.inner)));
         Ok(Self {
             convolutions: convolutions.collect::<Result<_, _>>()?,
             channels: width,
@@ -133,7 +123,7 @@ impl AudioTower {
     /// # Errors
     /// [`OmniError::Device`].
     pub fn encode(&self, gpu: &Gpu, rows: Slice<'_, bf16>, tokens: usize) -> Result<Buffer<bf16>, OmniError> {
-        let AudioConfig { hidden, heads, chunk, block, output, .. } = self.config;
+        let AudioConfig { hidden, heads, chunk, block, .. } = self.config;
         let head_dim = hidden / heads;
         let scale = 1.0 / (head_dim as f32).sqrt();
         let shape = Shape { heads, kv_heads: heads, head_dim, scale, visible: Visible::All };
@@ -141,34 +131,20 @@ impl AudioTower {
         let lengths: Vec<usize> = (0..tokens).step_by(most).map(|from| most.min(tokens - from)).collect();
         let batch = Batch::blocks(gpu, &lengths)?;
 
-        let mut x = gpu.allocate(rows.len())?;
-        gpu.copy(rows, &mut x.all_mut())?;
-        let (mut y, mut normed, mut attended) =
-            (gpu.allocate(rows.len())?, gpu.allocate(rows.len())?, gpu.allocate(rows.len())?);
-        let mut qkv = gpu.allocate(3 * rows.len())?;
-        let mut inner = gpu.allocate(tokens * self.config.inner.max(hidden))?;
         // Blocks are short: their keys need not be shared out.
         let mut shares = gpu.allocate(0)?;
-        let none = Activation::None;
+        let mut x: Option<Buffer<bf16>> = None;
         for layer in &self.layers {
-            norm(gpu, &layer.attention_norm, x.all(), &mut normed)?;
-            full(gpu, &layer.qkv, normed.all(), none, None, &mut qkv)?;
-            block_attention(gpu, &shape, qkv.all(), &batch, &mut shares.all_mut(), &mut attended.all_mut())?;
-            full(gpu, &layer.output, attended.all(), none, Some(x.all()), &mut y)?;
-            norm(gpu, &layer.feed_forward_norm, y.all(), &mut normed)?;
-            full(gpu, &layer.up, normed.all(), Activation::Gelu, None, &mut inner)?;
-            full(gpu, &layer.down, inner.range(..tokens * layer.down.k), none, Some(y.all()), &mut x)?;
+            let input = x.as_ref().map_or(rows, Buffer::all);
+            x = Some(layer.forward(gpu, input, (NORM_EPS, Activation::Gelu), |qkv, attended| {
+                let attended = &mut attended.all_mut();
+                Ok(block_attention(gpu, &shape, qkv, &batch, &mut shares.all_mut(), attended)?)
+            })?);
         }
-        norm(gpu, &self.norm, x.all(), &mut normed)?;
-        full(gpu, &self.out[0], normed.all(), Activation::Gelu, None, &mut y)?;
-        let mut result = gpu.allocate(tokens * output)?;
-        full(gpu, &self.out[1], y.all(), none, None, &mut result)?;
-        Ok(result)
+        let normed = norm(gpu, &self.norm, x.as_ref().map_or(rows, Buffer::all), NORM_EPS)?;
+        let inner = apply(gpu, &self.out[0], normed.all(), Activation::Gelu, None)?;
+        apply(gpu, &self.out[1], inner.all(), Activation::None, None)
     }
-}
-
-fn norm(gpu: &Gpu, norm: &Norm, x: Slice<'_, bf16>, y: &mut Buffer<bf16>) -> Result<(), OmniError> {
-    Ok(layer_norm(gpu, x, norm.gamma.all(), norm.beta.all(), NORM_EPS, &mut y.all_mut())?)
 }
 
 /// `{name}.weight`, `[channels, c_in, bands, time]`, as `[channels, time, bands, c_in]`.
@@ -189,37 +165,4 @@ fn convolution(
     let mut bias = up.values(&format!("{name}.bias"), &[channels])?;
     bias.resize(n, 0.0);
     Ok((up.upload(&weights)?, up.upload(&bias)?))
-}
-
-impl Layer {
-    fn load(up: &Uploader<'_>, name: &str, config: &AudioConfig) -> Result<Self, OmniError> {
-        let (hidden, inner) = (config.hidden, config.inner);
-        let part = |part: &str| format!("{name}.{part}");
-        let all = |kind: &str| ["q_proj", "k_proj", "v_proj"].map(|p| (part(&format!("self_attn.{p}.{kind}")), hidden));
-        let biases: Vec<f32> =
-            all("bias").iter().map(|(name, n)| up.values(name, &[*n])).collect::<Result<Vec<_>, _>>()?.concat();
-        let weights = up.stacked(&all("weight"), hidden)?;
-        Ok(Self {
-            attention_norm: up.norm(&part("self_attn_layer_norm"), hidden)?,
-            qkv: Linear { weights, bias: up.upload(&biases)?, n: 3 * hidden, k: hidden },
-            output: up.linear(&part("self_attn.out_proj"), hidden, hidden)?,
-            feed_forward_norm: up.norm(&part("final_layer_norm"), hidden)?,
-            up: up.linear(&part("fc1"), inner, hidden)?,
-            down: up.linear(&part("fc2"), hidden, inner)?,
-        })
-    }
-}
-
-/// A layer with its end.
-fn full(
-    gpu: &Gpu,
-    layer: &Linear,
-    x: Slice<'_, bf16>,
-    activation: Activation,
-    residual: Option<Slice<'_, bf16>>,
-    y: &mut Buffer<bf16>,
-) -> Result<(), OmniError> {
-    let end = Epilogue { bias: Some(layer.bias.all()), activation, residual };
-    let rows = x.len() / layer.k;
-    Ok(linear(gpu, x, layer.weights.all(), end, Way::ByTokens, layer.k, &mut y.range_mut(..rows * layer.n))?)
 }

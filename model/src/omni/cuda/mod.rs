@@ -6,6 +6,7 @@
 //!
 //! - `weights`: from a checkpoint's tensors to buffers.
 //! - `decoder`: what thinker, talker, code predictor and the vocoder's transformer have in common.
+//! - `tower`: what both towers have in common.
 //! - `thinker`, `talker`, `frames`, `code2wav`, `audio`, `vision`: the networks.
 
 pub mod audio;
@@ -16,6 +17,7 @@ pub mod talker;
 #[cfg(test)]
 mod tests;
 pub mod thinker;
+mod tower;
 pub mod vision;
 mod weights;
 

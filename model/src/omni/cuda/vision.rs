@@ -3,18 +3,18 @@
 //! The table of positions is resampled on the host, once for each picture: it depends on the picture's shape alone.
 
 use causerie_kernels::cuda::{Buffer, Gpu, Slice};
-use causerie_kernels::ops::gemm::cuda::{Activation, Epilogue, Way, linear};
-use causerie_kernels::ops::layer_norm::cuda::layer_norm;
+use causerie_kernels::ops::gemm::cuda::Activation;
 use causerie_kernels::ops::norm_rope::cuda::{Angles, Heads, norm_rope_append};
 use causerie_kernels::ops::paged_attention::Visible;
 use causerie_kernels::ops::paged_attention::cuda::{Batch, Rows, Shape, rows_attention};
 use half::bf16;
 
+use super::tower::{Layer, apply, norm};
 use super::weights::{Linear, Norm, Uploader};
 use crate::omni::OmniError;
 use crate::omni::config::VisionConfig;
 use crate::omni::positions::Grid;
-use crate::omni::vision::{NORM_EPS, Seen, check, places, position, rope};
+use crate::omni::vision::{NAMES, NORM_EPS, Seen, check, places, position, rope};
 
 /// The tower's weights.
 pub struct VisionTower {
@@ -27,15 +27,6 @@ pub struct VisionTower {
     merger: Merger,
     /// One for each entry of the configuration's `deepstack`.
     deepstack: Vec<Merger>,
-}
-
-struct Layer {
-    attention_norm: Norm,
-    qkv: Linear,
-    output: Linear,
-    feed_forward_norm: Norm,
-    up: Linear,
-    down: Linear,
 }
 
 /// Makes one token of `merge × merge` patches, which follow each other: joining them moves nothing.
@@ -57,7 +48,7 @@ impl VisionTower {
             positions: up.values(&name("pos_embed.weight"), &[side * side, hidden])?,
             angles: Angles::new(up.gpu, rope(hidden / config.heads))?,
             layers: (0..config.layers)
-                .map(|i| Layer::load(up, &name(&format!("blocks.{i}")), config))
+                .map(|i| Layer::load(up, &name(&format!("blocks.{i}")), &NAMES, (hidden, config.inner)))
                 .collect::<Result<_, _>>()?,
             merger: Merger::load(up, &name("merger"), config, false)?,
             deepstack: deepstack
@@ -102,21 +93,17 @@ impl VisionTower {
         let shape = Shape { heads, kv_heads: heads, head_dim, scale, visible: Visible::All };
         let of_heads = Heads { heads, kv_heads: heads, head_dim };
         let buffer = || gpu.allocate::<bf16>(n * hidden);
-        let (mut q, mut k, mut v, mut attended) = (buffer()?, buffer()?, buffer()?, buffer()?);
+        let (mut q, mut k, mut v) = (buffer()?, buffer()?, buffer()?);
         // The keys of a picture are few next to its rows: they need not be shared out.
         let mut shares = gpu.allocate(0)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            let normed = norm(gpu, &layer.attention_norm, x.all())?;
-            let qkv = apply(gpu, &layer.qkv, normed.all(), Activation::None, None)?;
-            let (mut q_, mut k_, mut v_) = (q.all_mut(), k.all_mut(), v.all_mut());
-            let (turns, slots) = (turns.all(), slots.all());
-            norm_rope_append(gpu, qkv.all(), None, turns, slots, of_heads, &mut q_, &mut k_, &mut v_)?;
-            let rows = Rows { k: k.all(), v: v.all(), row_stride: hidden };
-            rows_attention(gpu, &shape, q.all(), rows, &batch, &mut shares.all_mut(), &mut attended.all_mut())?;
-            let y = apply(gpu, &layer.output, attended.all(), Activation::None, Some(x.all()))?;
-            let normed = norm(gpu, &layer.feed_forward_norm, y.all())?;
-            let inner = apply(gpu, &layer.up, normed.all(), Activation::GeluTanh, None)?;
-            x = apply(gpu, &layer.down, inner.all(), Activation::None, Some(y.all()))?;
+            x = layer.forward(gpu, x.all(), (NORM_EPS, Activation::GeluTanh), |qkv, attended| {
+                let (mut q_, mut k_, mut v_) = (q.all_mut(), k.all_mut(), v.all_mut());
+                norm_rope_append(gpu, qkv, None, turns.all(), slots.all(), of_heads, &mut q_, &mut k_, &mut v_)?;
+                let rows = Rows { k: k.all(), v: v.all(), row_stride: hidden };
+                let attended = &mut attended.all_mut();
+                Ok(rows_attention(gpu, &shape, q.all(), rows, &batch, &mut shares.all_mut(), attended)?)
+            })?;
             if let Some(entry) = self.config.deepstack.iter().position(|&layer| layer == index) {
                 seen.deepstack[entry].extend(self.deepstack[entry].apply(gpu, x.all())?);
             }
@@ -128,41 +115,6 @@ impl VisionTower {
 
 fn upload(gpu: &Gpu, values: &[f32]) -> Result<Buffer<bf16>, OmniError> {
     Ok(gpu.upload(&values.iter().map(|&value| bf16::from_f32(value)).collect::<Vec<_>>())?)
-}
-
-fn norm(gpu: &Gpu, norm: &Norm, x: Slice<'_, bf16>) -> Result<Buffer<bf16>, OmniError> {
-    let mut y = gpu.allocate(x.len())?;
-    layer_norm(gpu, x, norm.gamma.all(), norm.beta.all(), NORM_EPS, &mut y.all_mut())?;
-    Ok(y)
-}
-
-/// A layer with its end.
-fn apply(
-    gpu: &Gpu,
-    layer: &Linear,
-    x: Slice<'_, bf16>,
-    activation: Activation,
-    residual: Option<Slice<'_, bf16>>,
-) -> Result<Buffer<bf16>, OmniError> {
-    let mut y = gpu.allocate(x.len() / layer.k * layer.n)?;
-    let end = Epilogue { bias: Some(layer.bias.all()), activation, residual };
-    linear(gpu, x, layer.weights.all(), end, Way::ByTokens, layer.k, &mut y.all_mut())?;
-    Ok(y)
-}
-
-impl Layer {
-    fn load(up: &Uploader<'_>, name: &str, config: &VisionConfig) -> Result<Self, OmniError> {
-        let (hidden, inner) = (config.hidden, config.inner);
-        let part = |part: &str| format!("{name}.{part}");
-        Ok(Self {
-            attention_norm: up.norm(&part("norm1"), hidden)?,
-            qkv: up.linear(&part("attn.qkv"), 3 * hidden, hidden)?,
-            output: up.linear(&part("attn.proj"), hidden, hidden)?,
-            feed_forward_norm: up.norm(&part("norm2"), hidden)?,
-            up: up.linear(&part("mlp.linear_fc1"), inner, hidden)?,
-            down: up.linear(&part("mlp.linear_fc2"), hidden, inner)?,
-        })
-    }
 }
 
 impl Merger {
@@ -178,7 +130,7 @@ impl Merger {
     }
 
     fn apply(&self, gpu: &Gpu, x: Slice<'_, bf16>) -> Result<Vec<f32>, OmniError> {
-        let normed = norm(gpu, &self.norm, x)?;
+        let normed = norm(gpu, &self.norm, x, NORM_EPS)?;
         let inner = apply(gpu, &self.layers[0], normed.all(), Activation::Gelu, None)?;
         let y = apply(gpu, &self.layers[1], inner.all(), Activation::None, None)?;
         Ok(y.read()?.into_iter().map(bf16::to_f32).collect())

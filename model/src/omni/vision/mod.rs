@@ -38,7 +38,8 @@ pub(super) struct VisionTower {
     deepstack: Vec<Merger>,
 }
 
-const NAMES: Names = Names {
+/// What the checkpoint calls the parts of its layers.
+pub(super) const NAMES: Names = Names {
     attention_norm: "norm1",
     qkv: &["attn.qkv"],
     output: "attn.proj",
