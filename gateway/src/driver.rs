@@ -201,10 +201,7 @@ pub async fn converse(
         if task.judging.as_ref().is_none_or(|judging| !judging.holds)
             && let Some(input) = task.found.pop_front()
         {
-            if let (Some(recent), Input::Voice { to, .. }) = (&mut task.recent, &input) {
-                recent.advance(to.0);
-            }
-            task.input(input);
+            task.tell(input);
             continue;
         }
         let reading = !input_over && task.decoding.is_none() && task.found.is_empty();
@@ -323,6 +320,14 @@ impl Task {
     fn input(&mut self, input: Input) {
         let now = MediaTime::ZERO + self.opened.elapsed();
         self.session.handle_input(now, input);
+    }
+
+    /// Tells the session what was found in the client's sound.
+    fn tell(&mut self, found: Input) {
+        if let (Some(recent), Input::Voice { to, .. }) = (&mut self.recent, &found) {
+            recent.advance(to.0);
+        }
+        self.input(found);
     }
 
     /// Takes everything that the session has to say and passes on what can be passed on now.
@@ -451,10 +456,7 @@ impl Task {
                 if input == Input::HalfClose {
                     continue;
                 }
-                if let (Some(recent), Input::Voice { to, .. }) = (&mut self.recent, &input) {
-                    recent.advance(to.0);
-                }
-                self.input(input);
+                self.tell(input);
                 if let Drained::Closed(_) = self.drain()? {
                     return Ok(false);
                 }

@@ -232,12 +232,8 @@ impl OpenAi {
     fn update(&mut self, session: &Value, out: &mut Out) -> Result<(), Refusal> {
         let config = self.config.update(session)?;
         let opened = self.checked(&config)?;
-        if config.turns.is_some() && self.config.turns.is_none() {
-            self.collected.clear();
-            self.committed.clear();
-            self.untranscribed(out);
-        }
-        if config.input != self.config.input {
+        let detects_now = config.turns.is_some() && self.config.turns.is_none();
+        if detects_now || config.input != self.config.input {
             self.collected.clear();
             self.committed.clear();
             self.untranscribed(out);
